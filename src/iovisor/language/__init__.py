@@ -1,0 +1,79 @@
+"""The language of network functions: everything an author imports.
+
+Plain Python, on any system, without LLVM and without root.  Run a function here, debug it, test it; the compiler
+makes the same source fast.  The modules, in the order they build on each other: `integers`, `layout` (headers and
+records), `packet`, `verdicts`, `tables`, `ports`, `configuration`, `function`; `machine` is time, hash and chance.
+"""
+from __future__ import annotations
+
+from enum import auto
+
+from .addresses import (
+    Prefix,
+    duration,
+    duration_text,
+    ipv4_address,
+    ipv4_text,
+    ipv6_address,
+    ipv6_text,
+    mac_address,
+    mac_text,
+    prefix,
+)
+from .configuration import Config
+from .errors import ConfigError, DeclarationError, GuardedField, LanguageError, Reject, StaleView
+from .function import Function, FunctionSpec, action, every, handles, inline
+from .integers import (
+    MICROSECOND,
+    MILLISECOND,
+    SECOND,
+    UInt,
+    ipv4,
+    ipv6,
+    mac,
+    time,
+    u1,
+    u2,
+    u3,
+    u4,
+    u5,
+    u6,
+    u7,
+    u8,
+    u9,
+    u10,
+    u11,
+    u12,
+    u13,
+    u14,
+    u15,
+    u16,
+    u20,
+    u24,
+    u28,
+    u32,
+    u40,
+    u48,
+    u56,
+    u64,
+    u96,
+    u128,
+)
+from .layout import Checksum, Header, Layout, Metadata, Record
+from .machine import Clock, hash, now, random
+from .packet import Packet
+from .ports import Port, Ports, ports
+from .tables import Array, Count, Counter, Hash, Lpm, Lru, Table, table
+from .verdicts import FLOOD, HOST, Dropped, Reasons, Verdict, drop, forward, punt, require
+
+__all__ = [
+    "FLOOD", "HOST", "MICROSECOND", "MILLISECOND", "SECOND",
+    "Array", "Checksum", "Clock", "Config", "ConfigError", "Count", "Counter", "DeclarationError", "Dropped",
+    "Function", "FunctionSpec", "GuardedField", "Hash", "Header", "LanguageError", "Layout", "Lpm", "Lru", "Metadata",
+    "Packet", "Port", "Ports", "Prefix", "Reasons", "Record", "Reject", "StaleView", "Table", "UInt", "Verdict",
+    "action", "auto", "drop", "duration", "duration_text", "every", "forward", "handles", "hash", "inline", "ipv4",
+    "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text", "now", "ports",
+    "prefix", "punt", "random", "require", "table", "time",
+    "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "u10", "u11", "u12", "u13", "u14", "u15", "u16", "u20",
+    "u24", "u28", "u32", "u40", "u48", "u56", "u64", "u96", "u128",
+]

@@ -1,0 +1,216 @@
+"""A network function: one class, two halves.
+
+The data path is `ingress(self, pkt)` and what it calls: the language.  The control path is ordinary Python: a typed
+`config`, `configure(old, new)` that writes only what differs, `@handles(Event)` for punted packets, `@every(seconds)`,
+and `@action` for commands.  CLI, API and documentation are derived from these declarations, so that a new function
+is one new file.
+
+The class is the *kind*: it compiles once per target.  An instance owns a configuration and tables; where the tables
+live can change (`place`), what they mean cannot.
+
+    class Hub(Function):
+        ports: Ports = ports(64)
+
+        def ingress(self, pkt: Packet) -> Verdict:
+            return FLOOD
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+from .configuration import Config
+from .errors import DeclarationError, Reject
+from .layout import Record
+from .packet import Packet
+from .ports import MOST, Family, Ports, is_port
+from .tables import TABLES, Declared, Home, PythonHome, Table, TableSpec, declare
+from .verdicts import DROP_KIND, PUNT_KIND, Dropped, Reasons, Verdict, drop
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """A kind as data: what the compiler, the fabric and the documentation read."""
+
+    name: str
+    config: type[Config]
+    tables: dict[str, TableSpec]
+    ports: dict[str, int | Ports]
+    reasons: dict[int, str]
+    events: tuple[type[Record], ...]
+    handlers: dict[type[Record], str]
+    actions: dict[str, str]
+    timers: dict[str, float]
+
+    @property
+    def port_count(self) -> int:
+        return sum(1 if isinstance(p, int) else len(p) for p in self.ports.values())
+
+
+def inline(function: F) -> F:
+    """Marks a free function as written in the language: the compiler puts its body where it is called."""
+    function.__inline__ = True  # type: ignore[attr-defined]
+    return function
+
+
+def handles(event: type[Record]) -> Callable[[F], F]:
+    """The method (plain or async) that receives punted packets: `(self, event, packet)`."""
+    def mark(method: F) -> F:
+        method.__handles__ = event  # type: ignore[attr-defined]
+        return method
+    return mark
+
+
+def every(seconds: float) -> Callable[[F], F]:
+    """A method the control path calls again and again."""
+    def mark(method: F) -> F:
+        method.__every__ = seconds  # type: ignore[attr-defined]
+        return method
+    return mark
+
+
+def action(method: F) -> F:
+    """A method people may call by name; its parameters and docstring are its interface."""
+    method.__action__ = True  # type: ignore[attr-defined]
+    return method
+
+
+class Function:
+    """Subclass it; see the module's essay.
+
+    `Switch(ageing="60s")` and `Switch(config=SwitchConfig(ageing="60s"))` are the same.
+    """
+
+    config: Config
+    _specs: ClassVar[dict[type[Function], FunctionSpec]] = {}
+
+    def __init__(self, **values: Any) -> None:
+        spec = self.spec()
+        config = values.pop("config", None) or spec.config(**values)
+        if not isinstance(config, spec.config):
+            raise TypeError(f"{spec.name} is configured by {spec.config.__name__}, not {type(config).__name__}")
+        self.config = config
+        self.tables: dict[str, Table[Any, Any]] = {}
+        for name, described in spec.tables.items():
+            resolved = described.resolve(config)
+            self.tables[name] = TABLES[resolved.kind](resolved)
+            setattr(self, name, self.tables[name])
+        for name, number in spec.ports.items():
+            setattr(self, name, number)
+        self.drops: dict[int, int] = {}
+        self.configure(None, config)
+
+    # -- what an author writes -----------------------------------------------------------------------------------
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        """The data path."""
+        raise NotImplementedError(f"{type(self).__name__} has no ingress")
+
+    def configure(self, old: Any, new: Any) -> None:
+        """Bring the tables from `old` (None at first) to `new`, writing only what differs."""
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def run(self, pkt: Packet) -> Verdict:
+        """The reference: what this function does with a packet, in CPython.  Drops are counted in `drops`."""
+        pkt.cursor = 0
+        try:
+            verdict = self.ingress(pkt)
+        except Reject as rejected:
+            verdict = drop(rejected.reason)
+        if not isinstance(verdict, Verdict):
+            raise TypeError(f"{type(self).__name__}.ingress returned {verdict!r}, not a verdict")
+        if verdict.kind == DROP_KIND:
+            self.drops[verdict.argument] = self.drops.get(verdict.argument, 0) + 1
+        elif verdict.kind == PUNT_KIND and verdict.event is not None:
+            verdict.argument = self.spec().events.index(type(verdict.event))
+        return verdict
+
+    def reconfigure(self, config: Config | None = None, **values: Any) -> None:
+        """Change the configuration of a living instance; table sizes stay."""
+        old, new = self.config, config or self.config.replaced(**values)
+        self.configure(old, new)
+        self.config = new
+
+    def place(self, make: Callable[[TableSpec], Home]) -> None:
+        """Move the tables to other homes, entries included."""
+        for described in self.tables.values():
+            home = make(described.spec)
+            _move(described.spec, described.home, home)
+            described.home = home
+            described._wrote()
+
+    def sweep(self) -> int:
+        """Remove the dead entries of all mortal tables."""
+        return sum(t.sweep() for t in self.tables.values() if t.spec.ttl)
+
+    # -- the class as data -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def spec(cls) -> FunctionSpec:
+        """The declarations of this kind.  Annotations are resolved once, at first use."""
+        if cls not in cls._specs:
+            cls._specs[cls] = _specify(cls)
+        return cls._specs[cls]
+
+
+def _move(spec: TableSpec, old: Home, new: Home) -> None:
+    for key, value in list(old.items()):
+        if spec.inner is not None:
+            inner = old.inner(key)
+            if inner is not None:
+                _move(spec.inner, inner, new.create(key, spec.inner))
+        elif spec.kind not in ("array", "counter") or any(value):
+            new.update(key, value, 0)
+
+
+def _specify(cls: type[Function]) -> FunctionSpec:
+    hints = get_type_hints(cls, include_extras=True)
+    names = [n for k in reversed(cls.__mro__) for n in k.__dict__.get("__annotations__", {})]
+    tables: dict[str, TableSpec] = {}
+    numbers: dict[str, int | Ports] = {}
+    count = 0
+    for name in dict.fromkeys(names):
+        declared = getattr(cls, name, None)
+        if isinstance(declared, Declared):
+            tables[name] = declare(name, hints[name], declared)
+        elif isinstance(declared, Family):
+            numbers[name] = Ports(count, declared.count)
+            count += declared.count
+        elif is_port(hints[name]):
+            numbers[name] = count
+            count += 1
+    if count > MOST:
+        raise DeclarationError(f"{cls.__name__} declares {count} ports; {MOST} is the most")
+    config = hints.get("config", Config)
+    if not (isinstance(config, type) and issubclass(config, Config)):
+        raise DeclarationError(f"{cls.__name__}.config must be annotated with a Config class")
+    for described in tables.values():
+        for what in (described.size, described.ttl):
+            if isinstance(what, str) and what not in config.types:
+                raise DeclarationError(f"{cls.__name__}.{described.name}: {config.__name__} has no field {what!r}")
+    methods = {n: m for k in reversed(cls.__mro__) for n, m in k.__dict__.items() if callable(m)}
+    handlers = {m.__handles__: n for n, m in methods.items() if hasattr(m, "__handles__")}
+    return FunctionSpec(
+        cls.__name__, config, tables, numbers, _reasons(cls), tuple(handlers), handlers,
+        {n: (m.__doc__ or "").strip() for n, m in methods.items() if hasattr(m, "__action__")},
+        {n: m.__every__ for n, m in methods.items() if hasattr(m, "__every__")})
+
+
+def _reasons(cls: type[Function]) -> dict[int, str]:
+    """Every reason a drop of this kind can have: the platform's, and those of the module's `Reasons` classes."""
+    import sys
+    found = {int(r): r.name for r in Dropped}
+    declared: list[type[IntEnum]] = [v for v in vars(cls).values() if isinstance(v, type) and issubclass(v, Reasons)]
+    module = sys.modules.get(cls.__module__)
+    declared += [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Reasons)] if module else []
+    for group in declared:
+        found |= {int(r): r.name for r in group}
+    return found
+
+
+__all__ = ["Function", "FunctionSpec", "PythonHome", "action", "every", "handles", "inline"]

@@ -1,0 +1,245 @@
+"""A packet: the bytes of a frame, a cursor that parses them, and what travels beside them.
+
+Every method here is the *reference*: this Python is what the compiled forms must agree with, bit by bit.
+
+Four rules make one meaning possible on four machines:
+
+- **The outer VLAN tag stands beside the bytes** (`tagged`, `tci`, `tpid`), as the kernel keeps it at TC; offsets never
+  count it.  So a function that ignores VLANs works on tagged frames as on bare ones, and `bytes(pkt)` is the wire's
+  form again.  Inner tags are bytes: parse them with `wire.vlan.Vlan`.  A frame shorter than 18 bytes has no tag.
+- **Reading beyond the end rejects** the packet (`Dropped.TRUNCATED`); `peek` answers None instead.  Moving the cursor
+  past the end is no error, only reading there is.
+- **Resizing makes every older view stale** and puts the cursor back to the front: `push`, `pop`, `tag`, `untag`.
+- **A field under a checksum is rewritten, not assigned**: `rewrite` adjusts what covers it by RFC 1624.  Recomputing
+  was rejected: on TC the checksum of most packets is not finished yet.
+"""
+from __future__ import annotations
+
+from typing import Any, TypeVar, overload
+
+from .errors import GuardedField, Reject
+from .layout import Header, Layout, Metadata
+from .verdicts import Dropped
+
+A = TypeVar("A", bound=Header)
+B = TypeVar("B", bound=Header)
+C = TypeVar("C", bound=Header)
+D = TypeVar("D", bound=Header)
+M = TypeVar("M", bound=Metadata)
+
+TPIDS = (0x8100, 0x88a8)        # IEEE 802.1Q: customer and service tags
+FARTHEST = 0x7fff               # no view begins beyond this byte; the kernel's verifier follows no farther
+
+
+class Packet:
+    """A frame that came in through `port`, a number of the function that sees it."""
+
+    __slots__ = ("cursor", "data", "epoch", "metadata", "port", "tci", "tpid")
+
+    def __init__(self, data: bytes, port: int = 0) -> None:
+        self.data, self.port = bytearray(data), port
+        self.cursor = self.epoch = 0
+        self.tci = self.tpid = 0
+        self.metadata: dict[type[Metadata], Metadata] = {}
+        self._lift()
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    @overload
+    def parse(self, a: type[A], /) -> A: ...
+    @overload
+    def parse(self, a: type[A], b: type[B], /) -> tuple[A, B]: ...
+    @overload
+    def parse(self, a: type[A], b: type[B], c: type[C], /) -> tuple[A, B, C]: ...
+    @overload
+    def parse(self, a: type[A], b: type[B], c: type[C], d: type[D], /) -> tuple[A, B, C, D]: ...
+
+    def parse(self, *headers: type[Header]) -> Any:
+        """Views of the next headers, the cursor moved behind them; rejects a packet that is too short."""
+        views = tuple(map(self._parse, headers))
+        return views[0] if len(views) == 1 else views
+
+    def peek(self, header: type[A], offset: int = 0) -> A | None:
+        """A view `offset` bytes behind the cursor, which stays; None if the packet ends before."""
+        start = self.cursor + offset
+        if start < 0 or start + header.size > len(self.data):
+            return None
+        return header.at(self.data, start, self)
+
+    def skip(self, count: int) -> None:
+        """Move the cursor on by `count` bytes; a negative count rejects."""
+        if count < 0:
+            raise Reject(Dropped.TRUNCATED)
+        self.cursor += count
+
+    def u8(self, offset: int) -> int:
+        """The byte `offset` bytes behind the cursor; rejects beyond the end."""
+        return self._load(offset, 1)
+
+    def u16(self, offset: int) -> int:
+        """The 16 bits in network order `offset` bytes behind the cursor; rejects beyond the end."""
+        return self._load(offset, 2)
+
+    def u32(self, offset: int) -> int:
+        """The 32 bits in network order `offset` bytes behind the cursor; rejects beyond the end."""
+        return self._load(offset, 4)
+
+    def __len__(self) -> int:
+        """Bytes from the Ethernet header to the end, the outer VLAN tag not counted."""
+        return len(self.data)
+
+    def meta(self, kind: type[M]) -> M:
+        """The packet's metadata of this kind: zero until a function of the network wrote it."""
+        return self.metadata.setdefault(kind, kind())  # type: ignore[return-value]
+
+    # -- the outer VLAN tag -------------------------------------------------------------------------------------
+
+    @property
+    def tagged(self) -> bool:
+        """Whether the frame has an outer VLAN tag."""
+        return self.tpid != 0
+
+    def retag(self, tci: int) -> None:
+        """Give the outer tag these 16 bits (PCP 3, DEI 1, VID 12); an untagged frame gets an 802.1Q tag.
+
+        Views stay valid.  A frame shorter than an Ethernet header rejects.
+        """
+        self._room()
+        self.tci, self.tpid = tci & 0xffff, self.tpid or 0x8100
+
+    def tag(self, tci: int, tpid: int = 0x8100) -> None:
+        """Add an outer tag; one that is there becomes bytes.  Resizes."""
+        self._room()
+        if self.tpid:
+            self.data[12:12] = self.tpid.to_bytes(2, "big") + self.tci.to_bytes(2, "big")
+        self.tci, self.tpid = tci & 0xffff, tpid
+        self._resized()
+
+    def untag(self) -> None:
+        """Remove the outer tag, if there is one; the next inner tag becomes the outer.  Resizes."""
+        if self.tpid:
+            self.tci = self.tpid = 0
+            self._lift()
+        self._resized()
+
+    # -- resizing -----------------------------------------------------------------------------------------------
+
+    @overload
+    def push(self, a: type[A], /) -> A: ...
+    @overload
+    def push(self, a: type[A], b: type[B], /) -> tuple[A, B]: ...
+    @overload
+    def push(self, a: type[A], b: type[B], c: type[C], /) -> tuple[A, B, C]: ...
+    @overload
+    def push(self, a: type[A], b: type[B], c: type[C], d: type[D], /) -> tuple[A, B, C, D]: ...
+
+    def push(self, *headers: type[Header]) -> Any:
+        """Put headers before the frame, all zero, free to assign, the cursor behind them.  Resizes."""
+        self.data[:0] = bytes(sum(header.size for header in headers))
+        self._resized()
+        views = []
+        for header in headers:
+            views.append(header.at(self.data, self.cursor, self, fresh=True))
+            self.cursor += header.size
+        return views[0] if len(views) == 1 else tuple(views)
+
+    def pop(self, *headers: type[Header]) -> None:
+        """Remove as many bytes from the front as these headers take; rejects a shorter packet.  Resizes."""
+        count = sum(header.size for header in headers)
+        if count > len(self.data):
+            raise Reject(Dropped.TRUNCATED)
+        del self.data[:count]
+        self._resized()
+
+    # -- rewriting ----------------------------------------------------------------------------------------------
+
+    def rewrite(self, header: Header, under: Header | None = None, **fields: int) -> None:
+        """Assign fields and adjust every checksum over them (RFC 1624).
+
+        `under` is the transport header whose checksum covers `header`'s addresses; name it whenever a field of the
+        pseudo-header changes and the transport header is there (it is not in later fragments).
+        """
+        kind = type(header)
+        touched = {name for name in fields if name in kind.fields}
+        if len(touched) < len(fields):
+            raise TypeError(f"{kind.__name__} has no field {next(iter(fields.keys() - touched))!r}")
+        if kind.coverage is not None and kind.coverage.field in fields:
+            raise GuardedField(f"{kind.__name__}.{kind.coverage.field} follows from the other fields")
+        before = bytes(header)
+        fresh, header._fresh = header._fresh, True
+        for name, value in fields.items():
+            setattr(header, name, value)
+        header._fresh = fresh
+        after = bytes(header)
+        if kind.coverage is not None:
+            _adjust(header, kind.coverage.field, kind.coverage.optional, _spans(kind, fields), before, after)
+        if under is not None and (covering := type(under).coverage) is not None and covering.pseudo:
+            pseudo = [name for name in fields if name in kind.pseudo]
+            if pseudo:
+                _adjust(under, covering.field, covering.optional, _spans(kind, pseudo), before, after)
+
+    # -- as bytes -----------------------------------------------------------------------------------------------
+
+    def __bytes__(self) -> bytes:
+        """The frame as the wire carries it, the outer tag in its place."""
+        if not self.tpid:
+            return bytes(self.data)
+        tag = self.tpid.to_bytes(2, "big") + self.tci.to_bytes(2, "big")
+        return bytes(self.data[:12]) + tag + bytes(self.data[12:])
+
+    def __repr__(self) -> str:
+        return f"Packet({bytes(self).hex()!r}, port={self.port})"
+
+    # -- what the above shares ----------------------------------------------------------------------------------
+
+    def written(self, view: Layout) -> None:
+        """A packet's bytes are shared with its views: nothing to do."""
+
+    def _parse(self, header: type[Header]) -> Header:
+        start = self.cursor
+        if start + header.size > len(self.data):
+            raise Reject(Dropped.TRUNCATED)
+        self.cursor = start + header.size
+        return header.at(self.data, start, self)
+
+    def _load(self, offset: int, size: int) -> int:
+        start = self.cursor + offset
+        if start < 0 or start + size > len(self.data):
+            raise Reject(Dropped.TRUNCATED)
+        return int.from_bytes(self.data[start:start + size], "big")
+
+    def _lift(self) -> None:
+        if len(self.data) >= 18 and (tpid := int.from_bytes(self.data[12:14], "big")) in TPIDS:
+            self.tpid, self.tci = tpid, int.from_bytes(self.data[14:16], "big")
+            del self.data[12:16]
+
+    def _room(self) -> None:
+        if len(self.data) < 14:
+            raise Reject(Dropped.TRUNCATED)
+
+    def _resized(self) -> None:
+        self.epoch += 1
+        self.cursor = 0
+
+
+def _spans(kind: type[Header], names: Any) -> list[int]:
+    """The even offsets of the 16-bit words these fields touch."""
+    spans = [kind.fields[name].span for name in names]
+    return sorted({offset for first, last in spans for offset in range(first & ~1, last, 2)})
+
+
+def _adjust(header: Header, name: str, optional: bool, offsets: list[int], before: bytes, after: bytes) -> None:
+    """HC' = ~(~HC + ~m + m'), RFC 1624 equation 3, with the kernel's choice between the two zeros."""
+    old = getattr(header, name)
+    if optional and old == 0:
+        return
+    total = ~old & 0xffffffff
+    for offset in offsets:
+        total += (~int.from_bytes(before[offset:offset + 2], "big") & 0xffff) \
+            + int.from_bytes(after[offset:offset + 2], "big")
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    new = ~total & 0xffff
+    first, last = type(header).fields[name].span
+    base = header._base
+    header._buffer[base + first:base + last] = (0xffff if optional and new == 0 else new).to_bytes(2, "big")
