@@ -24,7 +24,7 @@ test: bootstrap ## run every test (as root: the kernel's too)
 	@$(PYTEST) $(ARGS)
 
 lint: bootstrap ## check style (ruff) and types (mypy --strict)
-	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff check --quiet --output-format concise .
 	@.venv/bin/mypy
 
 bench: bootstrap ## measure, and compare with the yardsticks
