@@ -19,7 +19,7 @@ silently.
 
 from __future__ import annotations
 
-from . import addresses, interfaces
+from . import addresses, filesystem, interfaces, rcu
 from .btf import Btf
 from .capabilities import Capability
 from .contexts import SocketBuffer, xdp_context
@@ -42,9 +42,9 @@ from .programs import (
 
 __all__ = [
     "AttachType", "Attachments", "BpfError", "Btf", "Capability", "Descriptor", "Direction",
-    "FeatureMissing",
-    "KernelError", "Link", "LinkInfo", "Map", "MapFlag", "MapKind", "MapSpec", "Netlink", "NetlinkError",
-    "NetworkNamespace", "Program", "ProgramFlag", "ProgramInfo", "ProgramKind", "ProgramSpec", "Request",
-    "SocketBuffer", "TestRun", "Update", "VerifierRejection", "XdpMode", "addresses", "attached", "interfaces",
-    "possible_cpus", "statistics_enabled", "temporary", "unpin", "xdp_context",
+    "FeatureMissing", "KernelError", "Link", "LinkInfo", "Map", "MapFlag", "MapKind", "MapSpec", "Netlink",
+    "NetlinkError", "NetworkNamespace", "Program", "ProgramFlag", "ProgramInfo", "ProgramKind",
+    "ProgramSpec", "Request", "SocketBuffer", "TestRun", "Update", "VerifierRejection", "XdpMode",
+    "addresses", "attached", "filesystem", "interfaces", "possible_cpus", "rcu", "statistics_enabled",
+    "temporary", "unpin", "xdp_context",
 ]

@@ -178,6 +178,8 @@ _LOOKUP, _UPDATE, _DELETE, _NEXT = (
     int(Command.MAP_GET_NEXT_KEY),
 )
 _INPUT_SIZE, _OUTPUT_SIZE = ctypes.sizeof(ElementInput), ctypes.sizeof(ElementOutput)
+# A deletion is refused if anything follows the key: show the kernel no more of the structure.
+_KEY_ONLY = ElementInput.value.offset
 
 
 class Map(Descriptor):
@@ -341,7 +343,7 @@ class Map(Descriptor):
             raise ValueError(f"map {self._name!r}: a key has {self._key_size} bytes, not {len(key)}")
         with self._lock:
             self._input.key = key
-            if syscall(NUMBER, _DELETE, self._input_at, _INPUT_SIZE) == 0:
+            if syscall(NUMBER, _DELETE, self._input_at, _KEY_ONLY) == 0:
                 return True
         self._unless_absent("map delete")
         return False
