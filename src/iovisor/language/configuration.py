@@ -37,8 +37,9 @@ class Config:
 
     def __init_subclass__(cls) -> None:
         hints = get_type_hints(cls, include_extras=True)
-        names = [n for k in reversed(cls.__mro__) for n in k.__dict__.get("__annotations__", {})]
-        cls.types = {n: hints[n] for n in dict.fromkeys(names) if get_origin(hints[n]) is not ClassVar}
+        cls.types = {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar}
+        for name in cls.types.keys() & vars(Config).keys():
+            raise DeclarationError(f"{cls.__name__}.{name}: this name belongs to the configuration itself")
         plain = {name: kind for name, hint in cls.types.items() if (kind := _word(hint)) is not None}
         cls.layout = type(cls.__name__, (Record,), {"__annotations__": plain, "__module__": __name__,
                                                     **dict.fromkeys(plain, 0)})
@@ -48,7 +49,7 @@ class Config:
             if name in values:
                 value = accept(name, hint, values.pop(name))
             elif hasattr(type(self), name):
-                value = getattr(type(self), name)
+                value = accept(name, hint, getattr(type(self), name))
             else:
                 raise ConfigError(name, f"{type(self).__name__} needs a value")
             object.__setattr__(self, name, value)
@@ -131,7 +132,8 @@ def accept(path: str, hint: Any, value: Any) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(path, f"expected a mapping, not {value!r}")
-        return {accept(f"{path}.{k}", arguments[0], k): accept(f"{path}.{k}", arguments[1], v) for k, v in value.items()}
+        of_key, of_value = arguments
+        return {accept(f"{path}.{k}", of_key, k): accept(f"{path}.{k}", of_value, v) for k, v in value.items()}
     if not isinstance(hint, type):
         raise DeclarationError(f"{path}: {hint!r} cannot be configured")
     return _object(path, hint, value)

@@ -90,7 +90,11 @@ class Function:
 
     def __init__(self, **values: Any) -> None:
         spec = self.spec()
-        config = values.pop("config", None) or spec.config(**values)
+        config = values.pop("config", None)
+        if config is None:
+            config = spec.config(**values)
+        elif values:
+            raise TypeError(f"{spec.name} takes a configuration or its values, not both")
         if not isinstance(config, spec.config):
             raise TypeError(f"{spec.name} is configured by {spec.config.__name__}, not {type(config).__name__}")
         self.config = config
@@ -127,11 +131,16 @@ class Function:
         if verdict.kind == DROP_KIND:
             self.drops[verdict.argument] = self.drops.get(verdict.argument, 0) + 1
         elif verdict.kind == PUNT_KIND and verdict.event is not None:
+            if type(verdict.event) not in self.spec().events:
+                raise TypeError(f"{type(self).__name__} punts {type(verdict.event).__name__} and has nothing that "
+                                f"`@handles({type(verdict.event).__name__})`")
             verdict.argument = self.spec().events.index(type(verdict.event))
         return verdict
 
     def reconfigure(self, config: Config | None = None, **values: Any) -> None:
         """Change the configuration of a living instance; table sizes stay."""
+        if config is not None and values:
+            raise TypeError("reconfigure takes a configuration or values to change, not both")
         old, new = self.config, config or self.config.replaced(**values)
         self.configure(old, new)
         self.config = new
@@ -170,11 +179,10 @@ def _move(spec: TableSpec, old: Home, new: Home) -> None:
 
 def _specify(cls: type[Function]) -> FunctionSpec:
     hints = get_type_hints(cls, include_extras=True)
-    names = [n for k in reversed(cls.__mro__) for n in k.__dict__.get("__annotations__", {})]
     tables: dict[str, TableSpec] = {}
     numbers: dict[str, int | Ports] = {}
     count = 0
-    for name in dict.fromkeys(names):
+    for name in hints:          # in the order of the class bodies, bases first
         declared = getattr(cls, name, None)
         if isinstance(declared, Declared):
             tables[name] = declare(name, hints[name], declared)
@@ -189,7 +197,7 @@ def _specify(cls: type[Function]) -> FunctionSpec:
     config = hints.get("config", Config)
     if not (isinstance(config, type) and issubclass(config, Config)):
         raise DeclarationError(f"{cls.__name__}.config must be annotated with a Config class")
-    for described in tables.values():
+    for described in [part for whole in tables.values() for part in (whole, whole.inner) if part is not None]:
         for what in (described.size, described.ttl):
             if isinstance(what, str) and what not in config.types:
                 raise DeclarationError(f"{cls.__name__}.{described.name}: {config.__name__} has no field {what!r}")

@@ -110,8 +110,16 @@ def _writer(field: Field) -> Callable[[Layout, int], None]:
     return write
 
 
+class Slotted(type):
+    """Gives every layout empty slots, so that a misspelt field is an AttributeError and not a new attribute."""
+
+    def __new__(kind, name: str, bases: tuple[type, ...], body: dict[str, Any], **keywords: Any) -> Any:
+        body.setdefault("__slots__", ())
+        return super().__new__(kind, name, bases, body, **keywords)
+
+
 @dataclass_transform(kw_only_default=True)
-class Layout:
+class Layout(metaclass=Slotted):
     """The common part of `Header`, `Record` and `Metadata`."""
 
     fields: ClassVar[dict[str, Field]] = {}
@@ -136,8 +144,7 @@ class Layout:
             raise DeclarationError(f"{cls.__name__}: {missing}; fields need types known where the class stands"
                                    ) from None
         cls.fields, cls.defaults, bit, align = {}, dict(cls.defaults), 0, 1
-        names = [n for k in reversed(cls.__mro__) for n in k.__dict__.get("__annotations__", {})]
-        for name in dict.fromkeys(names):
+        for name in hints:      # in the order of the class bodies, bases first
             if name.startswith("_") or getattr(hints[name], "__origin__", None) is ClassVar:
                 continue
             kind = uint(hints[name])
@@ -179,7 +186,7 @@ class Layout:
         return self
 
     @classmethod
-    def decode(cls: type[L], data: bytes) -> L:
+    def decode(cls: type[L], data: bytes | bytearray) -> L:
         """A copy that stands alone."""
         if len(data) < cls.size:
             raise ValueError(f"{cls.__name__} has {cls.size} bytes, these are {len(data)}")
@@ -226,8 +233,6 @@ class Header(Layout):
     coverage: ClassVar[Checksum | None] = None
     pseudo: ClassVar[tuple[str, ...]] = ()
 
-    __slots__ = ()
-
     def __init_subclass__(cls, checksum: Checksum | None = None, pseudo: tuple[str, ...] = (), **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         cls.coverage, cls.pseudo = checksum or cls.coverage, pseudo or cls.pseudo
@@ -241,7 +246,6 @@ class Record(Layout):
     """What a table or an event holds: host order, C alignment, zero padding."""
 
     wire = False
-    __slots__ = ()
 
 
 class Metadata(Layout):
@@ -249,7 +253,6 @@ class Metadata(Layout):
 
     wire = False
     LIMIT: ClassVar[int] = 16
-    __slots__ = ()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)

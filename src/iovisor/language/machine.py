@@ -3,18 +3,17 @@
 All three are *virtual*.  The clock is coarse (CLOCK_MONOTONIC_COARSE, some 20 ns to read instead of 38) plus an
 offset that tests and labs move, or a standing value: a two-hour timer is tested in a second, on every target.  The
 hash is seeded per boot and the same everywhere, so that CPython, native code and the kernel choose the same bucket.
-Chance is the kernel's generator; while the clock stands still it is a counted sequence, so that targets can be compared.
+Chance is the kernel's generator; while the clock stands still it is a counted sequence, so that targets can agree.
 
 Every target keeps the same four words (`Machine`), in this order, in memory its programs read directly.
 """
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 
-from .layout import Layout, Record
 from .integers import u64
+from .layout import Layout, Record
 
 MASK64 = (1 << 64) - 1
 
@@ -28,14 +27,27 @@ class Machine(Record):
     chance: u64 = 0         # state of `random` while the clock stands
 
 
+def mix(state: int, word: int) -> int:
+    """One step of `hash`, on 64 bits."""
+    state = (state ^ word) * 0x9e3779b97f4a7c15 & MASK64
+    return state ^ state >> 32
+
+
+def finish(state: int) -> int:
+    """The last step of `hash`: the finaliser of MurmurHash3, 32 of its bits."""
+    state = (state ^ state >> 33) * 0xff51afd7ed558ccd & MASK64
+    state = (state ^ state >> 33) * 0xc4ceb9fe1a85ec53 & MASK64
+    return state >> 32
+
+
 def boot_seed() -> int:
     """64 bits that change with every boot, and are the same for every process of one."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            identity = file.read()
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            identity = int(file.read().replace("-", ""), 16)
     except OSError:
-        identity = b"iovisor"
-    return int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "little")
+        identity = 0
+    return mix(mix(0, identity & MASK64), identity >> 64)
 
 
 MACHINE = Machine(seed=boot_seed())
@@ -100,19 +112,6 @@ def words(value: int | Layout) -> list[int]:
         data = bytes(value)
         return [int.from_bytes(data[i:i + 8], "little") for i in range(0, len(data), 8)]
     return [value & MASK64] if -1 << 63 <= value <= MASK64 else [value & MASK64, value >> 64 & MASK64]
-
-
-def mix(state: int, word: int) -> int:
-    """One step of `hash`, on 64 bits."""
-    state = (state ^ word) * 0x9e3779b97f4a7c15 & MASK64
-    return state ^ state >> 32
-
-
-def finish(state: int) -> int:
-    """The last step of `hash`: the finaliser of MurmurHash3, 32 of its bits."""
-    state = (state ^ state >> 33) * 0xff51afd7ed558ccd & MASK64
-    state = (state ^ state >> 33) * 0xc4ceb9fe1a85ec53 & MASK64
-    return state >> 32
 
 
 def hash(*values: int | Layout) -> int:

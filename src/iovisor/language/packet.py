@@ -62,7 +62,7 @@ class Packet:
     def peek(self, header: type[A], offset: int = 0) -> A | None:
         """A view `offset` bytes behind the cursor, which stays; None if the packet ends before."""
         start = self.cursor + offset
-        if start < 0 or start + header.size > len(self.data):
+        if not 0 <= start <= FARTHEST or start + header.size > len(self.data):
             return None
         return header.at(self.data, start, self)
 
@@ -197,14 +197,14 @@ class Packet:
 
     def _parse(self, header: type[Header]) -> Header:
         start = self.cursor
-        if start + header.size > len(self.data):
+        if start > FARTHEST or start + header.size > len(self.data):
             raise Reject(Dropped.TRUNCATED)
         self.cursor = start + header.size
         return header.at(self.data, start, self)
 
     def _load(self, offset: int, size: int) -> int:
         start = self.cursor + offset
-        if start < 0 or start + size > len(self.data):
+        if not 0 <= start <= FARTHEST or start + size > len(self.data):
             raise Reject(Dropped.TRUNCATED)
         return int.from_bytes(self.data[start:start + size], "big")
 

@@ -73,7 +73,8 @@ class TableSpec:
         """The same with `size` and `ttl` read from `config` where they name its fields."""
         size = getattr(config, self.size) if isinstance(self.size, str) else self.size
         ttl = getattr(config, self.ttl) if isinstance(self.ttl, str) else self.ttl
-        return TableSpec(self.name, self.kind, self.key, self.value, size, ttl, self.per_cpu, self.inner)
+        inner = None if self.inner is None else self.inner.resolve(config)
+        return TableSpec(self.name, self.kind, self.key, self.value, size, ttl, self.per_cpu, inner)
 
 
 class Home(Protocol):
@@ -131,6 +132,7 @@ class PythonHome:
                 return False
             self.entries.popitem(last=False)
         self.entries[key] = bytearray(value)
+        self.entries.move_to_end(key)
         return True
 
     def delete(self, key: bytes) -> bool:
@@ -153,6 +155,8 @@ class PythonHome:
         return self.nested.get(key)
 
     def create(self, key: bytes, spec: TableSpec) -> Home:
+        if key not in self.entries and len(self.entries) >= self.capacity:
+            raise Reject(Dropped.TABLE_FULL)
         home = self.nested[key] = PythonHome(spec)
         self.entries.setdefault(key, bytearray(4))
         return home
@@ -335,7 +339,7 @@ class Hash(Table[K, V]):
     kind = "hash"
 
     def create(self, key: K) -> Any:
-        """Nested tables only: an empty inner table under `key`, replacing one that is there."""
+        """Nested tables only: an empty inner table under `key`, replacing one that is there; rejects when full."""
         if self.spec.inner is None:
             raise TypeError(f"{self.spec.name} holds no tables")
         home = self.home.create(self._key(key), self.spec.inner)
