@@ -1,0 +1,105 @@
+"""What an expression stands for while a function is being built.
+
+Most of a function is known before any packet: constants, enums, header classes, tables, methods, `self` itself.  Only
+what is left becomes a node of the intermediate representation.  These are the kinds of things a name can mean.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..language.tables import TableSpec
+from . import ir
+
+
+@dataclass(frozen=True)
+class Static:
+    """A Python object, known while compiling."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Tuple:
+    """A tuple whose items are values."""
+
+    items: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """`self`."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """`self.config`."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The packet."""
+
+
+@dataclass(frozen=True)
+class TableRef:
+    """A table of the function, or a nested one held by a variable."""
+
+    spec: TableSpec
+    handle: ir.Var | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of `self`, or of a packet, table or record: what is called, and on what."""
+
+    function: Callable[..., Any]
+    owner: Value
+
+
+Value = Static | Tuple | Instance | Configuration | Frame | TableRef | Method | ir.Expr
+
+
+def describe(value: Value) -> str:
+    """For messages: what an author would call it."""
+    match value:
+        case Static(value=None):
+            return "None"
+        case Static(value=type()):
+            return f"the class {value.value.__name__}"
+        case Static(value=thing):
+            return f"the constant {thing!r}"
+        case Tuple():
+            return "a tuple"
+        case Instance():
+            return "the function itself"
+        case Configuration():
+            return "the configuration"
+        case Frame():
+            return "the packet"
+        case TableRef(spec=spec):
+            return f"the table `{spec.name}`"
+        case Method(function=function):
+            return f"the method `{function.__name__}`"
+        case ir.Expr(type=kind):
+            return describe_type(kind)
+    raise TypeError(value)
+
+
+def describe_type(kind: ir.Type) -> str:
+    """For messages: a type in the author's words."""
+    maybe = "maybe " if kind.optional and not isinstance(kind, ir.NoneType) else ""
+    match kind:
+        case ir.Int():
+            return maybe + "an integer"
+        case ir.Bool():
+            return "a truth value"
+        case ir.Verdict():
+            return "a verdict"
+        case ir.View(layout=layout):
+            return maybe + f"a {layout.__name__}"
+        case ir.TableHandle():
+            return maybe + "a table"
+        case ir.NoneType():
+            return "None"
