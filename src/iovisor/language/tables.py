@@ -379,8 +379,20 @@ class Lpm(Table[K, V]):
     def __setitem__(self, key: K | Prefix, value: V) -> None:
         super().__setitem__(key, value)  # type: ignore[index]
 
+    def put(self, key: K | Prefix, value: V) -> bool:
+        return super().put(key, value)  # type: ignore[arg-type]
+
+    def insert(self, key: K | Prefix, value: V) -> bool:
+        return super().insert(key, value)  # type: ignore[arg-type]
+
     def __delitem__(self, key: K | Prefix) -> None:
         super().__delitem__(key)  # type: ignore[arg-type]
+
+    def items(self) -> Iterator[tuple[Prefix, V]]:  # type: ignore[override]
+        yield from super().items()  # type: ignore[misc]
+
+    def __iter__(self) -> Iterator[Prefix]:  # type: ignore[override]
+        return (key for key, _ in self.items())
 
     def _key(self, key: Any) -> bytes:
         bits = width(self.spec.key) or 0
