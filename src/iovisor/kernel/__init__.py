@@ -19,14 +19,16 @@ silently.
 
 from __future__ import annotations
 
-from . import addresses, filesystem, interfaces, rcu
-from .btf import Btf
+from . import addresses, assembler, filesystem, interfaces, neighbours, offloads, rcu, routes
+from .btf import Btf, Types
 from .capabilities import Capability
 from .contexts import SocketBuffer, xdp_context
 from .descriptor import Descriptor, unpin
 from .errors import BpfError, FeatureMissing, KernelError, NetlinkError, VerifierRejection
+from .features import Feature, available, require
 from .links import Attachments, Direction, Link, LinkInfo, XdpMode, attached
 from .maps import Map, MapFlag, MapKind, MapSpec, Update, possible_cpus
+from .monitor import Event, Monitor, Topic
 from .namespaces import NetworkNamespace, temporary
 from .netlink import Netlink, Request
 from .programs import (
@@ -39,12 +41,15 @@ from .programs import (
     TestRun,
     statistics_enabled,
 )
+from .ring import RingBuffer, ring_spec
+from .tap import Tap
 
 __all__ = [
-    "AttachType", "Attachments", "BpfError", "Btf", "Capability", "Descriptor", "Direction",
-    "FeatureMissing", "KernelError", "Link", "LinkInfo", "Map", "MapFlag", "MapKind", "MapSpec", "Netlink",
-    "NetlinkError", "NetworkNamespace", "Program", "ProgramFlag", "ProgramInfo", "ProgramKind",
-    "ProgramSpec", "Request", "SocketBuffer", "TestRun", "Update", "VerifierRejection", "XdpMode",
-    "addresses", "attached", "filesystem", "interfaces", "possible_cpus", "rcu", "statistics_enabled",
-    "temporary", "unpin", "xdp_context",
+    "AttachType", "Attachments", "BpfError", "Btf", "Capability", "Descriptor", "Direction", "Event",
+    "Feature", "FeatureMissing", "KernelError", "Link", "LinkInfo", "Map", "MapFlag", "MapKind", "MapSpec",
+    "Monitor", "Netlink", "NetlinkError", "NetworkNamespace", "Program", "ProgramFlag", "ProgramInfo",
+    "ProgramKind", "ProgramSpec", "Request", "RingBuffer", "SocketBuffer", "Tap", "TestRun", "Topic",
+    "Types", "Update", "VerifierRejection", "XdpMode", "addresses", "assembler", "attached", "available",
+    "filesystem", "interfaces", "neighbours", "offloads", "possible_cpus", "rcu", "require", "ring_spec",
+    "routes", "statistics_enabled", "temporary", "unpin", "xdp_context",
 ]
