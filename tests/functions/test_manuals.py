@@ -30,9 +30,29 @@ def kinds(name: str) -> list[type[Function]]:
             if isinstance(kind, type) and issubclass(kind, Function) and kind.__module__ == module.__name__]
 
 
+INDEX = """# Functions
+
+The catalogue.  Each page is the docstring of a module of `iovisor.functions`; the source is meant to be read, too.
+
+{lines}
+
+All of them run in plain Python, where a function is an object that answers what becomes of a packet:
+
+```python
+from iovisor.functions.switch import Switch
+from iovisor.language import FLOOD, Packet, forward
+
+switch = Switch(ageing="60s")
+hello = bytes.fromhex("ffffffffffff" "020000000001" "0806") + bytes(46)
+answer = bytes.fromhex("020000000001" "020000000002" "0806") + bytes(46)
+assert switch.run(Packet(hello, port=3)) == FLOOD
+assert switch.run(Packet(answer, port=5)) == forward(3)
+```
+"""
+
+
 def index() -> str:
-    lines = [f"- [{name}]({name}.md): {manual(name).splitlines()[2]}" for name in NAMES]
-    return "# Functions\n\n" + "\n".join(lines) + "\n"
+    return INDEX.format(lines="\n".join(f"- [{name}]({name}.md): {manual(name).splitlines()[2]}" for name in NAMES))
 
 
 def check(path: Path, text: str, update: bool) -> None:
