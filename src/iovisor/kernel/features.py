@@ -75,7 +75,9 @@ def require(*features: Feature) -> None:
             raise FeatureMissing(feature.label, feature.since)
 
 
-def _loads(*lines: Instruction, kind: ProgramKind = ProgramKind.SCHED_CLS, maps: tuple[Map, ...] = ()) -> bool:
+def _loads(
+    *lines: Instruction, kind: ProgramKind = ProgramKind.SCHED_CLS, maps: tuple[Map, ...] = ()
+) -> bool:
     Program.load(ProgramSpec("probe", kind, assemble(*lines, leave(0))), maps).close()
     return True
 

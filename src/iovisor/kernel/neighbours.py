@@ -61,7 +61,9 @@ class Neighbour:
         return cls(index, address, found.get(_MAC, b""), NeighbourState(state), family == socket.AF_BRIDGE)
 
 
-def add(interface: int, address: str, mac: bytes, state: NeighbourState = NeighbourState.PERMANENT) -> Request:
+def add(
+    interface: int, address: str, mac: bytes, state: NeighbourState = NeighbourState.PERMANENT
+) -> Request:
     """Say, or say anew, that `address` is at `mac`."""
     packed = ip_address(address).packed
     body = _MESSAGE.pack(family_of(packed), interface, state, 0, 0)
