@@ -80,7 +80,7 @@ class Prefix:
         if not 0 <= self.length <= self.bits:
             raise ValueError(f"a prefix of {self.bits} bits cannot be /{self.length}")
         if self.address & ((1 << self.bits - self.length) - 1) or self.address >> self.bits:
-            raise ValueError(f"{self} has bits set beyond /{self.length}")
+            raise ValueError(f"{self.address:#x}/{self.length} has bits set beyond its length")
 
     def __contains__(self, address: int) -> bool:
         return address >> self.bits - self.length == self.address >> self.bits - self.length
