@@ -117,6 +117,7 @@ from iovisor.language import (
     Count,
     Counter,
     Function,
+    Header,
     Packet,
     Port,
     Prefix,
@@ -129,8 +130,10 @@ from iovisor.language import (
     forward,
     require,
     table,
+    u4,
     u8,
     u16,
+    u28,
     u32,
     u64,
 )
@@ -138,7 +141,7 @@ from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import Icmp, IcmpType
 from iovisor.wire.icmp6 import Icmp6Type
 from iovisor.wire.ipv4 import IpProtocol, IPv4, is_sane, payload_length, skip_options
-from iovisor.wire.ipv6 import MOST_EXTENSIONS, Extension, Fragment, IPv6, is_extension
+from iovisor.wire.ipv6 import MOST_EXTENSIONS, Extension, Fragment, is_extension
 from iovisor.wire.neighbor import ON_LINK
 from iovisor.wire.tcp import Tcp, TcpFlag
 from iovisor.wire.udp import Udp
@@ -182,6 +185,20 @@ class Direction(IntEnum):
 class Fragments(IntEnum):
     FOLLOW = 0
     DROP = 1
+
+
+class IPv6Halves(Header):
+    """The fixed header of IPv6, its addresses in the two words that rules compare."""
+
+    version: u4
+    traffic: u28
+    length: u16
+    next: u8
+    hops: u8
+    source_high: u64
+    source_low: u64
+    destination_high: u64
+    destination_low: u64
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
@@ -363,11 +380,11 @@ class Acl(Function):
                 source_high, source_low, destination_high, destination_low = 0, ip.src, 0, ip.dst
                 protocol, offset, more, payload = ip.proto, ip.offset, ip.mf, payload_length(ip)
             case EtherType.IPV6:
-                ip6 = pkt.parse(IPv6)
+                ip6 = pkt.parse(IPv6Halves)
                 require(ip6.version == 6 and ip6.length + 40 <= room, Reason.MALFORMED)
                 hops = ip6.hops
-                source_high, source_low = ip6.src >> 64, ip6.src & LOW
-                destination_high, destination_low = ip6.dst >> 64, ip6.dst & LOW
+                source_high, source_low = ip6.source_high, ip6.source_low
+                destination_high, destination_low = ip6.destination_high, ip6.destination_low
                 protocol, offset, more, payload = self.skip_extensions(pkt, ip6.next, ip6.length)
             case EtherType.ARP:
                 return self.decide(pkt, self.config.resolution, BY_RESOLUTION, Reason.RESOLUTION)
