@@ -1,23 +1,26 @@
 """Rooms for the tests of the kernel layer, and the proof that each test leaves nothing behind.
 
 Every test here gets its namespaces from a fixture, with names nobody else has, and the `leaks` fixture,
-which runs around all of them, compares what exists before and after: descriptors of this process, our
-programs, maps and links, and names under /run/netns. Others use the machine at the same time, so only
-objects whose descriptors this process held during the test, or whose names begin with our prefix, are
-counted.
+which runs around all of them, compares what exists before and after: descriptors of this process, programs,
+maps and links in the kernel, and names under /run/netns. Others use the machine at the same time: a new
+object counts as left behind only if it stays, and no other process holds it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from iovisor.kernel import Netlink, NetworkNamespace, addresses, interfaces
+from iovisor.kernel.syscall import Command, identifiers
 
 PREFIX = f"kt{os.getpid()}-"
 _numbers = itertools.count()
@@ -39,10 +42,33 @@ def own_names() -> list[str]:
     return [name for name in NetworkNamespace.names() if name.startswith(PREFIX)]
 
 
+def objects() -> set[tuple[str, int]]:
+    """Every program, map and link in the kernel, as (kind, identifier)."""
+    kinds = {
+        "prog": Command.PROG_GET_NEXT_ID,
+        "map": Command.MAP_GET_NEXT_ID,
+        "link": Command.LINK_GET_NEXT_ID,
+    }
+    return {(kind, number) for kind, command in kinds.items() for number in identifiers(command)}
+
+
+def held_by_others() -> set[tuple[str, int]]:
+    """The programs, maps and links some other process has open."""
+    held = set()
+    for description in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        with contextlib.suppress(OSError):
+            if description.parts[2] != str(os.getpid()):
+                held |= {(k, int(i)) for k, i in _OBJECT.findall(description.read_text(errors="replace"))}
+    return held
+
+
+_OBJECT = re.compile(r"^(prog|map|link)_id:\s+(\d+)$", re.MULTILINE)
+
+
 @pytest.fixture(autouse=True)
 def leaks() -> Iterator[None]:
-    """Fail a test that leaves a descriptor or a namespace."""
-    before = open_descriptors()
+    """Fail a test that leaves a descriptor, a program, map or link, or a namespace."""
+    before, known = open_descriptors(), objects()
     yield
     gc.collect()
     kinds = ("bpf", "net:[", "/dev/net/tun", "socket:", "btf")
@@ -53,6 +79,8 @@ def leaks() -> Iterator[None]:
     ]
     assert not left, f"descriptors left open: {left}"
     assert not own_names(), "namespaces left"
+    if objects() - known and not wait_until(lambda: not objects() - known, 0.5):
+        assert wait_until(lambda: not objects() - known - held_by_others(), 5), "objects left in the kernel"
 
 
 @pytest.fixture

@@ -126,6 +126,9 @@ class TestRun(NamedTuple):
     context: bytes
     duration_ns: int
 
+    # The name begins like a test: pytest must not collect it where it is imported.
+    __test__ = False
+
 
 @dataclass(frozen=True, slots=True)
 class ProgramInfo:
