@@ -144,9 +144,12 @@ class Packet:
         return views[0] if len(views) == 1 else tuple(views)
 
     def pop(self, *headers: type[Header]) -> None:
-        """Remove as many bytes from the front as these headers take; rejects a shorter packet.  Resizes."""
+        """Remove as many bytes from the front as these headers take.  Resizes.
+
+        What remains must hold an Ethernet header (14 bytes, as Linux demands), or the packet is rejected.
+        """
         count = sum(header.size for header in headers)
-        if count > len(self.data):
+        if count + 14 > len(self.data):
             raise Reject(Dropped.TRUNCATED)
         del self.data[:count]
         self._resized()

@@ -1,0 +1,268 @@
+"""What TC and XDP have in common: eBPF.
+
+A program mentions *map number i* (`llvm.bpf.pseudo`, BPF_PSEUDO_MAP_IDX); the loader passes descriptors beside the
+code.  So code is position independent and can be kept as plain bytes.  Besides the function's own tables there are the
+platform's maps, named with an `@`:
+
+    @config     8 bytes of flags, then the configuration record; frozen, so the verifier folds it
+    @machine    clock, hash seed, chance: the four words of `language.machine.Machine`
+    @drops      per CPU, drops by reason
+    @next       program array: a slot per output port, and one for floods; wiring is a slot write
+    @events     ring buffer to Python
+    @context    XDP only: what travels with a packet, one per CPU
+
+A helper is a call of its number.  Helpers that take a length or an offset get one hidden from LLVM and then masked, so
+that the verifier knows the range it needs.
+"""
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ..compiler import ir
+from ..compiler.llvm import Emitter, Number, Pointer
+from ..compiler.target import Target, lowers
+from ..language.integers import width
+from ..language.layout import Layout
+from ..language.tables import NEW, TableSpec
+from ..language.verdicts import Dropped
+from . import lowering
+
+MAP_BY_INDEX, VALUE_BY_INDEX = 5, 6         # BPF_PSEUDO_MAP_IDX, BPF_PSEUDO_MAP_IDX_VALUE, Linux 5.14
+BARE = 1                                    # flag in @config: return the verdict itself, for tests
+FLOOD_SLOT = 256                            # of @next, behind the ports
+EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
+FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
+
+LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, COARSE, RESERVE, SUBMIT, DISCARD = 1, 2, 3, 7, 12, 160, 131, 132, 133
+
+
+class Bpf(Target):
+    """The common half."""
+
+    triple = "bpfel"
+    layout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
+    attributes = 'nounwind "no-builtins" "no-jump-tables"="true"'
+    load_bytes: ClassVar[int]
+
+    def __init__(self, cpu: str = "v4", level: int = 2) -> None:
+        super().__init__(cpu, level)
+
+    # -- maps --------------------------------------------------------------------------------------------------------
+
+    def pseudo(self, emit: Emitter, kind: int, name: str) -> str:
+        emit.declare("declare i64 @llvm.bpf.pseudo(i64, i64)")
+        number = emit.value(f"call i64 @llvm.bpf.pseudo(i64 {kind}, i64 {emit.map(name)})")
+        return emit.value(f"inttoptr i64 {number} to ptr")
+
+    def flags(self, emit: Emitter) -> str:
+        return emit.value(f"load i64, ptr {self.pseudo(emit, VALUE_BY_INDEX, '@config')}")
+
+    def config(self, emit: Emitter) -> str:
+        return emit.offset(self.pseudo(emit, VALUE_BY_INDEX, "@config"), 8)
+
+    def machine(self, emit: Emitter) -> str:
+        return self.pseudo(emit, VALUE_BY_INDEX, "@machine")
+
+    def coarse(self, emit: Emitter) -> str:
+        return emit.helper(COARSE, "i64")
+
+    def chance(self, emit: Emitter) -> str:
+        return emit.value(f"and i64 {emit.helper(PRANDOM, 'i64')}, 4294967295")
+
+    def count_drop(self, emit: Emitter, reason: str) -> None:
+        """Count a drop by its reason, an i32 below 256."""
+        index = emit.slot("i32")
+        emit.emit(f"store i32 {reason}, ptr {index}")
+        place = emit.helper(LOOKUP, "ptr", f"ptr {self.pseudo(emit, MAP_BY_INDEX, '@drops')}", f"ptr {index}")
+        with emit.when(emit.value(f"icmp ne ptr {place}, null")):
+            more = emit.value(f"add i64 {emit.value(f'load i64, ptr {place}')}, 1")
+            emit.emit(f"store i64 {more}, ptr {place}")
+
+    # -- tables ------------------------------------------------------------------------------------------------------
+
+    def table(self, emit: Emitter, call: ir.Call) -> tuple[str, ir.Expr, TableSpec]:
+        """The map operand, the key, and the spec of the table a call names."""
+        spec: TableSpec = call.statics[0]
+        args = list(call.args)
+        if isinstance(args[0].type, ir.TableHandle):
+            return emit.pointer(args.pop(0)).address, args[0], spec
+        return self.pseudo(emit, MAP_BY_INDEX, spec.name), args[0], spec
+
+    @lowers("get")
+    def get(self, emit: Emitter, call: ir.Call) -> Pointer | Number:
+        handle, key, spec = self.table(emit, call)
+        kind = ir.Int() if spec.key is None else spec.key
+        where = lowering.key(emit, key, spec.key if spec.key is not None else None, spec.kind == "lpm")
+        del kind
+        found = emit.helper(LOOKUP, "ptr", f"ptr {handle}", f"ptr {where}")
+        if spec.ttl:
+            found = lowering.age(emit, found, spec, self.ttl(emit, spec))
+        if isinstance(call.type, ir.Int):
+            return read_scalar(emit, found, spec, call.type.bits)
+        return Pointer(found)
+
+    def ttl(self, emit: Emitter, spec: TableSpec) -> str:
+        """Nanoseconds an entry lives: a constant, or a field of the configuration."""
+        if isinstance(spec.ttl, int):
+            return str(spec.ttl)
+        return emit.load_host(self.config(emit), emit.config_layout.fields[spec.ttl])
+
+    @lowers("put")
+    def put(self, emit: Emitter, call: ir.Call) -> str:
+        handle, key, spec = self.table(emit, call)
+        where = lowering.key(emit, key, spec.key)
+        what = lowering.stored(emit, call.args[-1], spec)
+        if spec.kind == "array":
+            return self.put_array(emit, handle, where, what, spec)
+        mode = 1 if call.statics[1] == NEW else 0
+        status = emit.helper(UPDATE, "i64", f"ptr {handle}", f"ptr {where}", f"ptr {what}", f"i64 {mode}")
+        return emit.value(f"icmp eq i64 {status}, 0")
+
+    def put_array(self, emit: Emitter, handle: str, where: str, what: str, spec: TableSpec) -> str:
+        """An array's entry is written in place: no helper but the inlined lookup."""
+        place = emit.helper(LOOKUP, "ptr", f"ptr {handle}", f"ptr {where}")
+        there = emit.value(f"icmp ne ptr {place}, null")
+        done = emit.slot("i1")
+        emit.emit(f"store i1 false, ptr {done}")
+        with emit.when(there):
+            emit.emit(f"store i1 true, ptr {done}")
+            if isinstance(spec.value, type) and issubclass(spec.value, Layout):
+                lowering.copy_bytes(emit, what, place, spec.value)
+            else:
+                for word, bits in ((0, 64), (8, 64)) if spec.value_size == 16 else ((0, spec.value_size * 8),):
+                    part = emit.value(f"load i{bits}, ptr {emit.offset(what, word)}, align {bits // 8}")
+                    emit.emit(f"store i{bits} {part}, ptr {emit.offset(place, word)}, align {bits // 8}")
+        return emit.value(f"load i1, ptr {done}")
+
+    @lowers("delete")
+    def delete(self, emit: Emitter, call: ir.Call) -> None:
+        handle, key, spec = self.table(emit, call)
+        emit.helper(DELETE, "i64", f"ptr {handle}", f"ptr {lowering.key(emit, key, spec.key)}")
+
+    @lowers("touch")
+    def touch(self, emit: Emitter, call: ir.Call) -> None:
+        spec: TableSpec = call.statics[0]
+        place = emit.offset(emit.pointer(call.args[0]).address, spec.stored_size - 8)
+        emit.emit(f"store i64 {emit.now()}, ptr {place}, align 8")
+
+    @lowers("count")
+    def count(self, emit: Emitter, call: ir.Call) -> None:
+        spec: TableSpec = call.statics[0]
+        where = lowering.key(emit, call.args[0], None)
+        size = emit.integer(call.args[1], 64)
+        handle = self.pseudo(emit, MAP_BY_INDEX, spec.name)
+        place = emit.helper(LOOKUP, "ptr", f"ptr {handle}", f"ptr {where}")
+        with emit.when(emit.value(f"icmp ne ptr {place}, null")):
+            for offset, added in ((0, "1"), (8, size)):
+                if added == "0":
+                    continue
+                there = emit.offset(place, offset)
+                more = emit.value(f"add i64 {emit.value(f'load i64, ptr {there}')}, {added}")
+                emit.emit(f"store i64 {more}, ptr {there}")
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    @lowers("punt")
+    def punt(self, emit: Emitter, call: ir.Call) -> str:
+        """A record in the ring: {u16 event, u16 port, u32 captured, u32 length, u16 tci, u16 tpid}, event, frame."""
+        event = call.args[0]
+        assert isinstance(event.type, ir.View)
+        layout, source = event.type.layout, emit.pointer(event).address
+        room = -(-layout.size // 8) * 8
+        ring = self.pseudo(emit, MAP_BY_INDEX, "@events")
+        place = emit.helper(RESERVE, "ptr", f"ptr {ring}", f"i64 {EVENT_HEADER + room + FRAME_LIMIT}", "i64 0")
+        result = emit.slot("i32")
+        emit.emit(f"store i32 {int(Dropped.PUNT_LOST)}, ptr {result}")
+        with emit.when(emit.value(f"icmp ne ptr {place}, null")):
+            length = self.frame_length(emit)
+            most = emit.value(f"icmp ult i64 {length}, {FRAME_LIMIT}")
+            taken = emit.value(f"select i1 {most}, i64 {length}, i64 {FRAME_LIMIT}")
+            tci, tpid = self.tag_words(emit)
+            port = self.port(emit, call)
+            for offset, bits, value in ((2, 16, port), (4, 32, taken), (8, 32, length), (12, 16, tci), (14, 16, tpid)):
+                cut = emit.value(f"trunc i64 {value} to i{bits}")
+                emit.emit(f"store i{bits} {cut}, ptr {emit.offset(place, offset)}, align {bits // 8}")
+            emit.emit(f"store i16 {call.statics[0]}, ptr {place}, align 2")
+            lowering.copy_bytes(emit, source, emit.offset(place, EVENT_HEADER), layout)
+            hidden = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {taken})')
+            size = emit.value(f"and i64 {hidden}, {2 * FRAME_LIMIT - 1}")
+            good = emit.value(f"add i64 {size}, -1")
+            bad, copy, after = emit.name("toolong"), emit.name("copy"), emit.name("copied")
+            emit.split(emit.value(f"icmp ult i64 {good}, {FRAME_LIMIT}"), copy, bad)
+            emit.label(copy)
+            target = emit.offset(place, EVENT_HEADER + room)
+            cut = emit.value(f"trunc i64 {size} to i32")
+            emit.helper(self.load_bytes, "i64", "ptr %ctx", "i32 0", f"ptr {target}", f"i32 {cut}")
+            emit.emit(f"call i64 inttoptr (i64 {SUBMIT} to ptr)(ptr {place}, i64 0)")
+            emit.emit(f"store i32 {4 << 16 | call.statics[0]}, ptr {result}")
+            emit.jump(after)
+            emit.label(bad)
+            emit.emit(f"call i64 inttoptr (i64 {DISCARD} to ptr)(ptr {place}, i64 0)")
+            emit.label(after)
+        return emit.value(f"load i32, ptr {result}")
+
+    def frame_length(self, emit: Emitter) -> str:
+        """Bytes the helper `load_bytes` can give, i64."""
+        raise NotImplementedError
+
+    def tag_words(self, emit: Emitter) -> tuple[str, str]:
+        """The outer tag as the frame bytes of an event lack it: tci and tpid, i64."""
+        raise NotImplementedError
+
+    def port(self, emit: Emitter, call: ir.Call) -> str:
+        raise NotImplementedError
+
+    @lowers("skip")
+    def skip(self, emit: Emitter, call: ir.Call) -> None:
+        lowering.skip(emit, call, Dropped.TRUNCATED)
+
+    # -- leaving -----------------------------------------------------------------------------------------------------
+
+    def finish(self, emit: Emitter, passed: int, dropped: int) -> None:
+        """The common end: count drops, answer tests, or go on to what the port is wired to."""
+        verdict = emit.value(f"load i32, ptr {emit.verdict}")
+        kind, argument = emit.value(f"lshr i32 {verdict}, 16"), emit.value(f"and i32 {verdict}, 65535")
+        with emit.when(emit.value(f"icmp eq i32 {kind}, 0")):
+            self.count_drop(emit, emit.value(f"and i32 {argument}, 255"))
+        bare, linked = emit.name("bare"), emit.name("linked")
+        flag = emit.value(f"and i64 {self.flags(emit)}, {BARE}")
+        emit.split(emit.value(f"icmp ne i64 {flag}, 0"), bare, linked)
+        emit.label(bare)
+        self.report(emit)
+        emit.emit(f"ret i32 {verdict}")
+        emit.label(linked)
+        forward, flood, host, end, lost = (emit.name(n) for n in ("forward", "flood", "host", "end", "unwired"))
+        emit.emit(f"switch i32 {kind}, label {end} [ i32 1, label {host} i32 2, label {forward} i32 3, label {flood} ]")
+        emit.label(host)
+        emit.emit(f"ret i32 {passed}")
+        emit.label(forward)
+        self.onward(emit, argument)
+        emit.jump(lost)
+        emit.label(flood)
+        self.onward(emit, str(FLOOD_SLOT))
+        emit.label(lost)
+        self.count_drop(emit, str(int(Dropped.UNWIRED)))
+        emit.label(end)
+        emit.emit(f"ret i32 {dropped}")
+
+    def onward(self, emit: Emitter, slot: str) -> None:
+        """Tail-call what a slot of @next holds; falls through if it holds nothing."""
+        array = self.pseudo(emit, MAP_BY_INDEX, "@next")
+        emit.emit(f"call i64 inttoptr (i64 {TAIL_CALL} to ptr)(ptr %ctx, ptr {array}, i32 {slot})")
+
+    def report(self, emit: Emitter) -> None:
+        """What tests need besides the verdict."""
+
+
+def read_scalar(emit: Emitter, found: str, spec: TableSpec, bits: int) -> Number:
+    """The integer an entry holds, read where it is known to be there."""
+    there, value = emit.value(f"icmp ne ptr {found}, null"), emit.slot(f"i{bits}")
+    emit.emit(f"store i{bits} 0, ptr {value}")
+    present = emit.slot("i1")
+    emit.emit(f"store i1 false, ptr {present}")
+    with emit.when(there):
+        from ..language.layout import Field
+        field = Field("", width(spec.value) or 64, 0, False)
+        emit.emit(f"store i{bits} {emit.load_host(found, field)}, ptr {value}")
+        emit.emit(f"store i1 true, ptr {present}")
+    return Number(emit.value(f"load i{bits}, ptr {value}"), emit.value(f"load i1, ptr {present}"))

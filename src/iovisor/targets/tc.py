@@ -1,0 +1,334 @@
+"""TC: eBPF on socket buffers, at tcx hooks.
+
+Offloads stay on here, so three things differ from bytes on a wire, and this file hides all three.  Most packets carry
+partial checksums: `rewrite` goes through `bpf_l4_csum_replace`, which knows.  Packets may be 64 kB aggregates whose tail
+lies in fragments: headers are pulled into the linear part once, at the beginning, as far as the program statically
+reads; what lies farther is pulled when it is reached.  And the outer VLAN tag is metadata of the buffer, which is exactly
+the language's own view of it.
+
+`cb[0]` holds the port in its low half, `cb[1..4]` the packet's metadata.  In bare programs (tests) a tag that lies in the
+bytes, as BPF_PROG_TEST_RUN delivers it, is first moved to where real packets have it, and `mark` reports it at the end.
+"""
+from __future__ import annotations
+
+from ..compiler import ir
+from ..compiler.llvm import Emitter, Pointer
+from ..compiler.target import lowers
+from ..language.layout import Header
+from ..language.packet import TPIDS
+from ..language.verdicts import Dropped
+from . import lowering
+from .bpf import BARE, Bpf
+
+NEAR = 256      # headers that end before this byte are pulled at the beginning
+
+LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, CB, DATA, DATA_END = 0, 8, 16, 20, 24, 28, 48, 76, 80
+STORE_BYTES, L4_CSUM, VLAN_PUSH, VLAN_POP, LOAD_BYTES, PULL, CHANGE_HEAD, ADJUST_ROOM = 9, 11, 18, 19, 26, 39, 43, 50
+PSEUDO_HEADER, MANGLED_ZERO = 0x10, 0x20
+MAC_LEVEL = 1   # BPF_ADJ_ROOM_MAC
+
+
+class Tc(Bpf):
+    """BPF_PROG_TYPE_SCHED_CLS."""
+
+    name = "tc"
+    section = "tc"
+    context = ("__sk_buff", 192 * 8)
+    load_bytes = LOAD_BYTES
+
+    # -- reaching the packet -------------------------------------------------------------------------------------------
+
+    def word(self, emit: Emitter, offset: int) -> str:
+        """A 32-bit word of the context as i64."""
+        part = emit.value(f"load i32, ptr {emit.offset('%ctx', offset)}, align 4")
+        return emit.value(f"zext i32 {part} to i64")
+
+    def bounds(self, emit: Emitter) -> tuple[str, str]:
+        data, end = self.word(emit, DATA), self.word(emit, DATA_END)
+        return emit.value(f"inttoptr i64 {data} to ptr"), emit.value(f"inttoptr i64 {end} to ptr")
+
+    def prologue(self, emit: Emitter) -> None:
+        if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length"}:
+            self._settle_tag(emit)
+        near = [high + n.statics[0].size if n.op != "load" else high + n.statics[0]
+                for n in ir.walk(emit.program) if isinstance(n, ir.Call) and n.op in ("parse", "peek", "load")
+                for _, high in [emit.checked.offsets[id(n)]]]
+        near = [end for end in near if end <= NEAR]
+        if near:
+            self._pull_near(emit, max(near))
+        if "meta" in emit.operations:
+            self.metadata = emit.slot("[4 x i32]", 8)
+            for i in range(4):
+                part = emit.value(f"load i32, ptr {emit.offset('%ctx', CB + 4 + 4 * i)}, align 4")
+                emit.emit(f"store i32 {part}, ptr {emit.offset(self.metadata, 4 * i)}, align 4")
+
+    def _pull_near(self, emit: Emitter, near: int) -> None:
+        data, end = self.bounds(emit)
+        with emit.when(emit.value(f"icmp ugt ptr {emit.offset(data, near)}, {end}")):
+            length = self.word(emit, LEN)
+            linear = emit.value(f"sub i64 {self.word(emit, DATA_END)}, {self.word(emit, DATA)}")
+            with emit.when(emit.value(f"icmp ult i64 {linear}, {length}")):
+                less = emit.value(f"icmp ult i64 {length}, {near}")
+                wanted = emit.value(f"select i1 {less}, i64 {length}, i64 {near}")
+                emit.helper(PULL, "i64", "ptr %ctx", f"i32 {emit.value(f'trunc i64 {wanted} to i32')}")
+
+    def _settle_tag(self, emit: Emitter) -> None:
+        """Tests only: what BPF_PROG_TEST_RUN left in the bytes goes where the kernel keeps it."""
+        flag = emit.value(f"and i64 {self.flags(emit)}, {BARE}")
+        with emit.when(emit.value(f"icmp ne i64 {flag}, 0")):
+            protocol = self.word(emit, PROTOCOL)
+            raw = [int.from_bytes(t.to_bytes(2, "big"), "little") for t in TPIDS]
+            tests = [emit.value(f"icmp eq i64 {protocol}, {n}") for n in raw]
+            there = emit.value(f"icmp ne i64 {self.word(emit, VLAN_PRESENT)}, 0")
+            long_enough = emit.value(f"icmp uge i64 {self.word(emit, LEN)}, 18")
+            either = emit.value(f"and i1 {emit.value(f'or i1 {tests[0]}, {tests[1]}')}, {long_enough}")
+            with emit.when(emit.value(f"and i1 {either}, {emit.value(f'xor i1 {there}, true')}")):
+                address = emit.slot("i64", 8)
+                emit.helper(LOAD_BYTES, "i64", "ptr %ctx", "i32 14", f"ptr {address}", "i32 2")
+                tci = emit.load_swapped(address, 16)
+                emit.helper(VLAN_POP, "i64", "ptr %ctx")
+                self._push_tag(emit, emit.value(f"trunc i64 {protocol} to i16"), tci)
+
+    def _push_tag(self, emit: Emitter, raw_tpid: str, tci: str) -> str:
+        cut = emit.value(f"trunc i64 {tci} to i16")
+        return emit.helper(VLAN_PUSH, "i64", "ptr %ctx", f"i16 zeroext {raw_tpid}", f"i16 zeroext {cut}")
+
+    def loses(self, emit: Emitter, call: ir.Call) -> bool:
+        if call.op in ("parse", "peek"):
+            return emit.checked.offsets[id(call)][1] + call.statics[0].size > NEAR
+        if call.op == "rewrite":
+            header = call.args[0]
+            assert isinstance(header.type, ir.View) and issubclass(header.type.layout, Header)
+            coverage = header.type.layout.coverage
+            return call.statics[1] is not None or (coverage is not None and coverage.scope == "transport")
+        return call.op in ("push", "pop", "tag", "untag", "retag")
+
+    def reach(self, emit: Emitter, view: ir.Var) -> None:
+        assert isinstance(view.type, ir.View)
+        slots = emit.slots_of(view)
+        low, high = emit.places[view]
+        offset = str(low) if low == high else lowering.bounded(emit, emit.value(f"load i64, ptr {slots.offset}"), high)
+        data, end = self.bounds(emit)
+        address = emit.offset(data, offset)
+        behind = emit.offset(address, view.type.layout.size)
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {behind}, {end}"))
+        emit.emit(f"store ptr {address}, ptr {slots.value}")
+
+    def address(self, emit: Emitter, view: ir.Var, byte: int) -> str:
+        return emit.offset(emit.value(f"load ptr, ptr {emit.slots_of(view).value}"), byte)
+
+    def find(self, emit: Emitter, offset: str, size: int, far: bool) -> tuple[str, str]:
+        """A pointer to bytes of the packet, and whether they are beyond its end."""
+        data, end = self.bounds(emit)
+        if not far:
+            address = emit.offset(data, offset)
+            return address, emit.value(f"icmp ugt ptr {emit.offset(address, size)}, {end}")
+        first = emit.offset(data, offset)
+        with emit.when(emit.value(f"icmp ugt ptr {emit.offset(first, size)}, {end}")):
+            wanted = emit.value(f"trunc i64 {emit.value(f'add i64 {offset}, {size}')} to i32")
+            emit.helper(PULL, "i64", "ptr %ctx", f"i32 {wanted}")
+        data, end = self.bounds(emit)
+        address = emit.offset(data, offset)
+        return address, emit.value(f"icmp ugt ptr {emit.offset(address, size)}, {end}")
+
+    @lowers("parse")
+    def parse(self, emit: Emitter, call: ir.Call) -> Pointer:
+        size = call.statics[0].size
+        offset, _ = lowering.offset_of(emit, call)
+        address, beyond = self.find(emit, offset, size, self.loses(emit, call))
+        emit.reject(Dropped.TRUNCATED, beyond)
+        lowering.move_cursor(emit, call, offset, size)
+        return Pointer(address, offset)
+
+    @lowers("peek")
+    def peek(self, emit: Emitter, call: ir.Call) -> Pointer:
+        size = call.statics[0].size
+        offset, _ = lowering.offset_of(emit, call, call.args[0])
+        address, beyond = self.find(emit, offset, size, self.loses(emit, call))
+        there, absent, after = emit.name("there"), emit.name("absent"), emit.name("peeked")
+        found, present = emit.slot("ptr"), emit.slot("i1")
+        emit.split(beyond, absent, there)
+        emit.label(there)
+        emit.emit(f"store ptr {address}, ptr {found}")
+        emit.emit(f"store i1 true, ptr {present}")
+        emit.jump(after)
+        emit.label(absent)
+        emit.emit(f"store ptr null, ptr {found}")
+        emit.emit(f"store i1 false, ptr {present}")
+        emit.label(after)
+        return Pointer(emit.value(f"load ptr, ptr {found}"), offset, emit.value(f"load i1, ptr {present}"))
+
+    @lowers("load")
+    def load(self, emit: Emitter, call: ir.Call) -> str:
+        size = call.statics[0]
+        offset, _ = lowering.offset_of(emit, call, call.args[0])
+        if emit.checked.offsets[id(call)][1] + size <= NEAR:
+            address, beyond = self.find(emit, offset, size, False)
+            emit.reject(Dropped.TRUNCATED, beyond)
+            return emit.load_swapped(address, size * 8)
+        place = emit.slot("i64", 8)
+        cut = emit.value(f"trunc i64 {offset} to i32") if not offset.isdigit() else offset
+        status = emit.helper(LOAD_BYTES, "i64", "ptr %ctx", f"i32 {cut}", f"ptr {place}", f"i32 {size}")
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ne i64 {status}, 0"))
+        return emit.load_swapped(place, size * 8)
+
+    @lowers("length")
+    def length(self, emit: Emitter, call: ir.Call) -> str:
+        return self.word(emit, LEN)
+
+    def frame_length(self, emit: Emitter) -> str:
+        return self.word(emit, LEN)
+
+    @lowers("port")
+    def port(self, emit: Emitter, call: ir.Call) -> str:
+        return emit.value(f"and i64 {self.word(emit, CB)}, 65535")
+
+    @lowers("meta")
+    def meta(self, emit: Emitter, call: ir.Call) -> Pointer:
+        return Pointer(self.metadata)
+
+    # -- the tag ---------------------------------------------------------------------------------------------------------
+
+    @lowers("tagged")
+    def tagged(self, emit: Emitter, call: ir.Call) -> str:
+        return emit.value(f"icmp ne i64 {self.word(emit, VLAN_PRESENT)}, 0")
+
+    @lowers("tci")
+    def tci(self, emit: Emitter, call: ir.Call) -> str:
+        return self._if_tagged(emit, emit.value(f"and i64 {self.word(emit, VLAN_TCI)}, 65535"))
+
+    @lowers("tpid")
+    def tpid(self, emit: Emitter, call: ir.Call) -> str:
+        raw = emit.value(f"load i32, ptr {emit.offset('%ctx', VLAN_PROTO)}, align 4")
+        return self._if_tagged(emit, self._swapped(emit, emit.value(f"trunc i32 {raw} to i16")))
+
+    def _swapped(self, emit: Emitter, half: str) -> str:
+        emit.declare("declare i16 @llvm.bswap.i16(i16)")
+        return emit.value(f"zext i16 {emit.value(f'call i16 @llvm.bswap.i16(i16 {half})')} to i64")
+
+    def _if_tagged(self, emit: Emitter, value: str) -> str:
+        there = emit.value(f"icmp ne i64 {self.word(emit, VLAN_PRESENT)}, 0")
+        return emit.value(f"select i1 {there}, i64 {value}, i64 0")
+
+    def tag_words(self, emit: Emitter) -> tuple[str, str]:
+        call = ir.Call(emit.program.span, ir.Int(), "tci", [])
+        return self.tci(emit, call), self.tpid(emit, call)
+
+    @lowers("retag")
+    def retag(self, emit: Emitter, call: ir.Call) -> None:
+        tci = emit.integer(call.args[0], 64)
+        raw = emit.slot("i16")
+        emit.emit(f"store i16 {_RAW_8100}, ptr {raw}")
+        with emit.when(emit.value(f"icmp ne i64 {self.word(emit, VLAN_PRESENT)}, 0")):
+            proto = emit.value(f"load i32, ptr {emit.offset('%ctx', VLAN_PROTO)}, align 4")
+            emit.emit(f"store i16 {emit.value(f'trunc i32 {proto} to i16')}, ptr {raw}")
+            emit.helper(VLAN_POP, "i64", "ptr %ctx")
+        self._checked(emit, self._push_tag(emit, emit.value(f"load i16, ptr {raw}"), tci))
+
+    @lowers("tag")
+    def tag(self, emit: Emitter, call: ir.Call) -> None:
+        raw = str(int.from_bytes(call.statics[0].to_bytes(2, "big"), "little"))
+        self._checked(emit, self._push_tag(emit, raw, emit.integer(call.args[0], 64)))
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    @lowers("untag")
+    def untag(self, emit: Emitter, call: ir.Call) -> None:
+        with emit.when(emit.value(f"icmp ne i64 {self.word(emit, VLAN_PRESENT)}, 0")):
+            emit.helper(VLAN_POP, "i64", "ptr %ctx")
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    def _checked(self, emit: Emitter, status: str) -> None:
+        emit.reject(Dropped.RESIZE, emit.value(f"icmp ne i64 {status}, 0"))
+
+    # -- resizing ----------------------------------------------------------------------------------------------------------
+
+    @lowers("push")
+    def push(self, emit: Emitter, call: ir.Call) -> None:
+        self._checked(emit, emit.helper(CHANGE_HEAD, "i64", "ptr %ctx", f"i32 {call.statics[0]}", "i64 0"))
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    @lowers("pop")
+    def pop(self, emit: Emitter, call: ir.Call) -> None:
+        """The kernel removes bytes behind the MAC header: the 14 that shall be in front are saved and put there."""
+        count = call.statics[0]
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ult i64 {self.word(emit, LEN)}, {count + 14}"))
+        saved = emit.slot("[2 x i64]", 8)
+        self._checked(emit, emit.helper(LOAD_BYTES, "i64", "ptr %ctx", f"i32 {count}", f"ptr {saved}", "i32 14"))
+        shrunk = emit.helper(ADJUST_ROOM, "i64", "ptr %ctx", f"i32 {-count}", f"i32 {MAC_LEVEL}", "i64 0")
+        with emit.when(emit.value(f"icmp ne i64 {shrunk}, 0")):
+            self._shift(emit, count)
+        self._checked(emit, emit.helper(STORE_BYTES, "i64", "ptr %ctx", "i32 0", f"ptr {saved}", "i32 14", "i64 0"))
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    def _shift(self, emit: Emitter, count: int) -> None:
+        """`adjust_room` refuses what is not IP: move the bytes one by one and cut the tail (frames to 2 kB)."""
+        length = self.word(emit, LEN)
+        emit.reject(Dropped.RESIZE, emit.value(f"icmp ugt i64 {length}, 2048"))
+        counter, place = emit.slot("i64"), emit.slot("i64", 8)
+        emit.emit(f"store i64 14, ptr {counter}")
+        head, body, after = emit.name("shift"), emit.name("byte"), emit.name("shifted")
+        stop = emit.value(f"sub i64 {length}, {count}")
+        emit.label(head)
+        index = emit.value(f"load i64, ptr {counter}")
+        short = emit.value(f"icmp ult i64 {index}, 2048")
+        emit.split(emit.value(f"and i1 {emit.value(f'icmp ult i64 {index}, {stop}')}, {short}"), body, after)
+        emit.label(body)
+        source = emit.value(f"trunc i64 {emit.value(f'add i64 {index}, {count}')} to i32")
+        emit.helper(LOAD_BYTES, "i64", "ptr %ctx", f"i32 {source}", f"ptr {place}", "i32 1")
+        target = emit.value(f"trunc i64 {index} to i32")
+        emit.helper(STORE_BYTES, "i64", "ptr %ctx", f"i32 {target}", f"ptr {place}", "i32 1", "i64 0")
+        emit.emit(f"store i64 {emit.value(f'add i64 {index}, 1')}, ptr {counter}")
+        emit.jump(head)
+        emit.label(after)
+        cut = emit.value(f"trunc i64 {stop} to i32")
+        self._checked(emit, emit.helper(38, "i64", "ptr %ctx", f"i32 {cut}", "i64 0"))
+
+    # -- checksums ---------------------------------------------------------------------------------------------------------
+
+    @lowers("rewrite")
+    def rewrite(self, emit: Emitter, call: ir.Call) -> None:
+        def own(view: ir.Var, change: str) -> None:
+            assert isinstance(view.type, ir.View) and issubclass(view.type.layout, Header)
+            coverage = view.type.layout.coverage
+            assert coverage is not None
+            if coverage.scope == "header":
+                lowering.adjust(emit, view, change)
+            else:
+                self._replace(emit, view, change, 0)
+
+        lowering.rewrite(emit, call, own, lambda view, change: self._replace(emit, view, change, PSEUDO_HEADER))
+
+    def _replace(self, emit: Emitter, view: ir.Var, change: str, flags: int) -> None:
+        """The kernel's helper by difference: right for full and for partial checksums."""
+        assert isinstance(view.type, ir.View) and issubclass(view.type.layout, Header)
+        coverage = view.type.layout.coverage
+        assert coverage is not None
+        low, high = emit.places[view]
+        slot = emit.value(f"load i64, ptr {emit.slots_of(view).offset}")
+        start = str(low) if low == high else lowering.bounded(emit, slot, high)
+        field = view.type.layout.fields[coverage.field].span[0]
+        where = str(low + field) if low == high else emit.value(f"add i64 {start}, {field}")
+        cut = where if where.isdigit() else emit.value(f"trunc i64 {where} to i32")
+        folded = change
+        for _ in range(2):
+            least, rest = emit.value(f"and i64 {folded}, 4294967295"), emit.value(f"lshr i64 {folded}, 32")
+            folded = emit.value(f"add i64 {least}, {rest}")
+        flags |= MANGLED_ZERO if coverage.optional else 0
+        emit.helper(L4_CSUM, "i64", "ptr %ctx", f"i32 {cut}", "i64 0", f"i64 {folded}", f"i64 {flags}")
+
+    # -- leaving -----------------------------------------------------------------------------------------------------------
+
+    def leave(self, emit: Emitter) -> None:
+        if "meta" in emit.operations:
+            for i in range(4):
+                part = emit.value(f"load i32, ptr {emit.offset(self.metadata, 4 * i)}, align 4")
+                emit.emit(f"store i32 {part}, ptr {emit.offset('%ctx', CB + 4 + 4 * i)}, align 4")
+        self.finish(emit, 0, 2)
+
+    def report(self, emit: Emitter) -> None:
+        tci, tpid = self.tag_words(emit)
+        mark = emit.value(f"or i64 {emit.value(f'shl i64 {tpid}, 16')}, {tci}")
+        emit.emit(f"store i32 {emit.value(f'trunc i64 {mark} to i32')}, ptr {emit.offset('%ctx', MARK)}, align 4")
+
+
+_RAW_8100 = int.from_bytes((0x8100).to_bytes(2, "big"), "little")
