@@ -126,8 +126,9 @@ class TestRun(NamedTuple):
     context: bytes
     duration_ns: int
 
-    # The name begins like a test: pytest must not collect it where it is imported.
-    __test__ = False
+
+# The name begins like a test: pytest must not collect it where it is imported.
+TestRun.__test__ = False  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
