@@ -23,7 +23,7 @@ from .errors import BackendError
 
 @dataclass(frozen=True)
 class Job:
-    """What to make of a module's text.  `triple` decides the back end, `level` is 0 to 3."""
+    """What to make of a module's text.  `triple` decides the back end (empty: this machine), `level` is 0 to 3."""
 
     text: str
     triple: str
@@ -145,8 +145,11 @@ def _compile(llvm: Any, job: Job) -> Product:
     begun = time.perf_counter()
     module = llvm.parse_assembly(job.text)
     module.verify()
-    machine = llvm.Target.from_triple(job.triple).create_target_machine(
-        cpu=job.cpu, features=job.features, opt=max(job.level, 1), reloc="static")
+    if job.triple:
+        machine = llvm.Target.from_triple(job.triple).create_target_machine(
+            cpu=job.cpu, features=job.features, opt=max(job.level, 1), reloc="static")
+    else:
+        machine = llvm.Target.from_default_triple().create_target_machine(opt=job.level, jit=True)
     if job.level:
         options = llvm.create_pipeline_tuning_options(speed_level=job.level)
         builder = llvm.create_pass_builder(machine, options)

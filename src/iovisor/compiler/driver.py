@@ -86,7 +86,8 @@ def compile(kind: type[Function], target: Target, entry: str = "ingress", cache:
         raise explained(error, checked.program) from error
     waiting = time.perf_counter() - asked - product.seconds
     dump("asm", kind, entry, target, lambda: product.assembly)
-    code, btf, functions, lines = open_object(product.code, target.section)
+    whole = product.code, b"", b"", b""
+    code, btf, functions, lines = open_object(product.code, target.section) if target.section else whole
     image = Image(kind.__name__, entry, target.identity, code, maps, btf, functions, lines, product.assembly)
     if cache is not None:
         cache.keep(kind, entry, target, image, Dependencies.of(builder))

@@ -106,7 +106,8 @@ class Emitter:
         target, debug = self.target, self.debug
         subprogram = f" !dbg {debug.subprogram(self.program.span.scope, entry=True)}" if debug else ""
         section = f' section "{target.section}"' if target.section else ""
-        head = f'target triple = "{target.triple}"\n' + (f'target datalayout = "{target.layout}"\n' if target.layout else "")
+        head = f'target triple = "{target.triple}"\n' if target.triple else ""
+        head += f'target datalayout = "{target.layout}"\n' if target.layout else ""
         body = "\n".join([*self.allocas, *self.lines])
         return (f"{head}\ndefine {target.result} @{self.program.entry}(ptr %ctx) {target.attributes}{section}{subprogram} "
                 f"{{\nentry:\n{body}\n}}\n\n" + "\n".join(sorted(self.declarations)) + "\n" + target.runtime
@@ -447,7 +448,7 @@ class Emitter:
                 before = set(self.usable)
                 self.label(middle)
                 self.branch(right, yes, no)
-                self.usable &= before
+                self.usable = self.usable & before
             case ir.Sequence(body=body, value=value):
                 self.run(body)
                 self.branch(value, yes, no)

@@ -119,11 +119,15 @@ class Function:
 
     # -- running ---------------------------------------------------------------------------------------------------
 
-    def run(self, pkt: Packet) -> Verdict:
-        """The reference: what this function does with a packet, in CPython.  Drops are counted in `drops`."""
+    def run(self, pkt: Packet, entry: str = "ingress") -> Verdict:
+        """The reference: what this function does with a packet, in CPython.  Drops are counted in `drops`.
+
+        `entry` is "ingress" or, for functions that have one, "egress": what is done to a packet about to leave
+        `pkt.port`, which forwards it to that port or drops it.
+        """
         pkt.cursor = 0
         try:
-            verdict = self.ingress(pkt)
+            verdict: Verdict = getattr(self, entry)(pkt)
         except Reject as rejected:
             verdict = drop(rejected.reason)
         if not isinstance(verdict, Verdict):

@@ -1,0 +1,239 @@
+"""A function in the kernel: its maps, its programs, and a way to run one packet through them.
+
+An instance is made of images and nothing else: maps for its tables, a frozen map with its configuration, programs loaded
+against them.  No compilation happens here, so the second instance of a kind costs a millisecond.
+
+*Bare* instances answer the verdict itself, for tests and measurements.  Others are joined to what comes next through
+`wires`, a program array with a slot per output port: see `@next` in bpf.py.
+"""
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Sequence
+from functools import cache as once
+from types import TracebackType
+from typing import Self
+
+from ..compiler.cache import Cache
+from ..compiler.driver import Compiled, compile, dump, dumping
+from ..compiler.errors import Scope, Span
+from ..compiler.source import source_of
+from ..kernel import (
+    AttachType,
+    Map,
+    MapFlag,
+    MapKind,
+    MapSpec,
+    Program,
+    ProgramKind,
+    ProgramSpec,
+    VerifierRejection,
+    possible_cpus,
+)
+from ..kernel.ring import RingBuffer, ring_spec
+from ..language import machine
+from ..language.function import Function
+from ..language.machine import Machine
+from ..language.packet import Packet
+from ..language.tables import Home, TableSpec
+from ..language.verdicts import PUNT_KIND, Verdict
+from .bpf import BARE, EVENT_HEADER, FLOOD_SLOT, Bpf
+from .homes import KernelHome
+from .tc import Tc
+from .verifier import refused
+from .xdp import Xdp
+
+RING = 1 << 20
+ZERO = bytes(4)
+KINDS: dict[str, tuple[type[Bpf], ProgramKind, int]] = {
+    "tc": (Tc, ProgramKind.SCHED_CLS, AttachType.TCX_INGRESS), "xdp": (Xdp, ProgramKind.XDP, AttachType.XDP)}
+_CONTROL = struct.Struct("<IIIII")
+
+
+@once
+def machine_map() -> Map:
+    """The clock, the hash seed and chance of every program this process loads."""
+    shared = Map.create(MapSpec("machine", MapKind.ARRAY, 4, Machine.size, 1, MapFlag.MMAPABLE))
+    words = shared.mmap()
+
+    def told(now: Machine) -> None:
+        words[:Machine.size] = bytes(now)
+
+    machine.observe(told)
+    return shared
+
+
+@once
+def context_map() -> Map:
+    """What travels with a packet between XDP programs: port, then 16 bytes of metadata, one set a CPU."""
+    return Map.create(MapSpec("context", MapKind.PER_CPU_ARRAY, 4, 24, 1))
+
+
+class BpfLoaded:
+    """An instance in the kernel.  Tables of `function` move there, entries included."""
+
+    def __init__(self, function: Function, target: str = "tc", entries: Sequence[str] = ("ingress",), *,
+                 cache: Cache | None = None, bare: bool = True, level: int = 2, cpu: str = "v4") -> None:
+        self.function, self.target, self.bare = function, target, bare
+        family, self.kind, self.attach = KINDS[target]
+        self.compiled: dict[str, Compiled] = {
+            entry: compile(type(function), family(cpu, level), entry, cache) for entry in entries}
+        self.homes: dict[str, KernelHome] = {}
+        self.maps: dict[str, Map] = {}
+        self.programs: dict[str, Program] = {}
+        self.ring: RingBuffer | None = None
+        self._lock = threading.Lock()
+        self._seen: bytes | None = None
+        try:
+            self._make()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- making -----------------------------------------------------------------------------------------------------
+
+    def _make(self) -> None:
+        self.maps |= {
+            "@drops": Map.create(MapSpec("drops", MapKind.PER_CPU_ARRAY, 4, 8, 256)),
+            "@next": Map.create(MapSpec("next", MapKind.PROGRAM_ARRAY, 4, 4, FLOOD_SLOT + 1)),
+            "@machine": machine_map()}
+        if self.target == "xdp":
+            self.maps["@context"] = context_map()
+        if self.function.spec().events:
+            self.maps["@events"] = Map.create(ring_spec("events", RING))
+            self.ring = RingBuffer(self.maps["@events"])
+        self.function.place(self._home)
+        self.maps |= {name: home.map for name, home in self.homes.items()}
+        self.configured()
+
+    def _home(self, spec: TableSpec) -> Home:
+        home = self.homes[spec.name] = KernelHome(spec)
+        return home
+
+    def configured(self) -> None:
+        """Load the programs with the function's present configuration, frozen, and let go of the former."""
+        record = bytes(self.function.config.record())
+        value = (BARE if self.bare else 0).to_bytes(8, "little") + record.ljust(-(-len(record) // 8) * 8, b"\0")
+        with Map.create(MapSpec("config", MapKind.ARRAY, 4, len(value), 1, MapFlag.READ_ONLY_PROGRAM)) as config:
+            config.update(ZERO, value)
+            config.freeze()
+            fresh = {entry: self._load(entry, compiled, config) for entry, compiled in self.compiled.items()}
+        former, self.programs = self.programs, fresh
+        for program in former.values():
+            program.close()
+
+    def _load(self, entry: str, compiled: Compiled, config: Map) -> Program:
+        image, kind = compiled.image, type(self.function)
+        spec = ProgramSpec(image.kind[:15], self.kind, image.code, "Dual BSD/GPL", image.btf, image.func_info,
+                           image.line_info, self.attach)
+        maps = [config if name == "@config" else self.maps[name] for name in image.maps]
+        family = KINDS[self.target][0]()
+        try:
+            program = Program.load(spec, maps, 1 if dumping("verifier") else 0)
+        except VerifierRejection as rejection:
+            dump("verifier", kind, entry, family, lambda: rejection.log)
+            source = source_of(getattr(kind, entry))
+            scope = Scope(source.function.__name__, source.file, source.tree.lineno)
+            whole = Span(scope, scope.line, source.column, scope.line, source.column + 4)
+            raise refused(rejection, {source.file.rsplit("/", 1)[-1]: source.file}, whole) from rejection
+        dump("verifier", kind, entry, family, lambda: program.log)
+        return program
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def run(self, packet: Packet, entry: str = "ingress") -> Verdict:
+        """Run one packet through a bare program (BPF_PROG_TEST_RUN), in place.  It has 14 bytes or more."""
+        run = self._run_tc if self.target == "tc" else self._run_xdp
+        code = run(packet, self.programs[entry])
+        packet.epoch += 1
+        verdict = Verdict(code >> 16, code & 0xffff)
+        if verdict.kind == PUNT_KIND:
+            events = list(self.events())
+            if events:
+                verdict.event = events[-1][1]
+        return verdict
+
+    def _run_tc(self, packet: Packet, program: Program) -> int:
+        words = bytes(_metadata(packet)).ljust(16, b"\0")
+        context = bytes(48) + packet.port.to_bytes(4, "little") + words + bytes(192 - 68)
+        ran = program.test_run(bytes(packet), context)
+        mark = int.from_bytes(ran.context[8:12], "little")
+        packet.data[:] = ran.data
+        packet.tpid, packet.tci = mark >> 16, mark & 0xffff
+        _take(packet, ran.context[52:68])
+        return ran.return_value
+
+    def _run_xdp(self, packet: Packet, program: Program) -> int:
+        metadata = bytes(_metadata(packet)).ljust(16, b"\0")
+        seen = packet.port.to_bytes(8, "little") + metadata
+        shared = self.maps["@context"]
+        if "@context" in self.compiled["ingress"].image.maps or packet.metadata:
+            shared.update_per_cpu(ZERO, [seen] * possible_cpus())
+        ran = program.test_run(bytes(packet))
+        if packet.metadata:
+            values = shared.lookup_per_cpu(ZERO) or []
+            _take(packet, next((v[8:24] for v in values if v[8:24] != metadata), metadata))
+        again = Packet(ran.data, packet.port)
+        packet.data[:], packet.tci, packet.tpid = again.data, again.tci, again.tpid
+        return ran.return_value
+
+    def events(self) -> list[tuple[int, object, Packet]]:
+        """What was punted since the last call: (event index, event, packet)."""
+        if self.ring is None:
+            return []
+        return [parse_event(self.function, record) for record in self.ring]
+
+    @property
+    def drops(self) -> dict[int, int]:
+        """Drops by reason, summed over CPUs."""
+        found = {}
+        for reason in range(256):
+            values = self.maps["@drops"].lookup_per_cpu(reason.to_bytes(4, "little")) or []
+            count = sum(int.from_bytes(v, "little") for v in values)
+            if count:
+                found[reason] = count
+        return found
+
+    def close(self) -> None:
+        """Give every descriptor back.  The function's tables are empty Python tables afterwards."""
+        if self.ring is not None:
+            self.ring.close()
+        for program in self.programs.values():
+            program.close()
+        for name, owned in self.maps.items():
+            if name not in ("@machine", "@context"):
+                owned.close()
+        for home in self.homes.values():
+            home.close()
+        self.programs, self.maps, self.homes = {}, {}, {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+
+def parse_event(function: Function, record: bytes) -> tuple[int, object, Packet]:
+    """A record of the ring: see `Bpf.punt`."""
+    index, port, captured, _, tci, tpid = struct.unpack_from("<HHIIHH", record)
+    event = function.spec().events[index]
+    room = -(-event.size // 8) * 8
+    start = EVENT_HEADER + room
+    packet = Packet(record[start:start + captured], port)
+    if tpid:
+        packet.tci, packet.tpid = tci, tpid
+    return index, event.decode(record[EVENT_HEADER:EVENT_HEADER + room]), packet
+
+
+def _metadata(packet: Packet) -> bytes:
+    found = next(iter(packet.metadata.values()), None)
+    return b"" if found is None else bytes(found)
+
+
+def _take(packet: Packet, words: bytes) -> None:
+    found = next(iter(packet.metadata.values()), None)
+    if found is not None:
+        found._buffer[:] = words[:found.size]
