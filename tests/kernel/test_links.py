@@ -165,6 +165,10 @@ def test_xdp_comes_first(namespace: NetworkNamespace, tenant: NetworkNamespace, 
             assert second.value.errno in (errno.EBUSY, errno.EEXIST)
             link.update(pass_on)
             assert link.info().interface == LOCAL
+            with Netlink(namespace) as netlink:
+                found = interfaces.find(netlink, LOCAL)
+            assert found is not None
+            assert found.xdp_program == pass_on.id
             assert wait_until(lambda: arrives(tenant, namespace, "10.9.0.1"))
 
 

@@ -82,6 +82,8 @@ def test_a_full_map_says_so() -> None:
         lambda m: m.lookup(b"abc"),
         lambda m: m.update(b"abcd", b"1234567"),
         lambda m: m.delete(b""),
+        lambda m: m.take(b""),
+        lambda m: m.push(b"12345678"),
         lambda m: m.update_batch([(b"abcd", b"")]),
         lambda m: m.delete_batch([b"abcde"]),
     ],

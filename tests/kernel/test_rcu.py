@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,16 +17,57 @@ from .conftest import LOCAL
 pytestmark = pytest.mark.root
 
 
-def test_it_nests_and_restores() -> None:
-    before = rcu.is_expedited()
+@pytest.fixture
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A setting of our own: that of the machine is changed by others meanwhile."""
+    file = tmp_path / "rcu_expedited"
+    file.write_text("0")
+    monkeypatch.setattr(rcu, "SETTING", file)
+    monkeypatch.setattr(rcu, "LOCK", tmp_path / "lock")
+    return file
+
+
+def test_it_nests_and_restores(setting: Path) -> None:
+    for _ in range(2):
+        with rcu.expedited() as possible:
+            assert possible
+            with rcu.expedited():
+                assert setting.read_text() == "1"
+            assert setting.read_text() == "1"
+        assert setting.read_text() == "0"
+
+
+def test_an_error_inside_restores_it_too(setting: Path) -> None:
+    with pytest.raises(ZeroDivisionError), rcu.expedited():
+        _ = 1 / 0
+    assert setting.read_text() == "0"
+
+
+def test_the_setting_of_the_administrator_stays(setting: Path) -> None:
+    setting.write_text("1")
     with rcu.expedited() as possible:
-        if not possible:
-            pytest.skip("rcu_expedited cannot be set on this machine")
-        with rcu.expedited():
-            assert rcu.is_expedited()
-        assert rcu.is_expedited()
-    # Another process may be inside at the same time; only what was on may be on.
-    assert rcu.is_expedited() >= before or not before
+        assert possible
+    assert setting.read_text() == "1"
+
+
+def test_what_a_dead_process_left_is_cleared(setting: Path) -> None:
+    program = (
+        "import os, sys, pathlib; from iovisor.kernel import rcu\n"
+        "rcu.SETTING, rcu.LOCK = map(pathlib.Path, sys.argv[1:])\n"
+        "with rcu.expedited(): os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(rcu.SETTING), str(rcu.LOCK)], check=True)
+    assert setting.read_text() == "1"
+    with rcu.expedited():
+        pass
+    assert setting.read_text() == "0"
+
+
+def test_not_being_allowed_is_no_error(setting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rcu, "LOCK", setting.parent / "missing" / "lock")
+    with rcu.expedited() as possible:
+        assert not possible
+    assert setting.read_text() == "0"
 
 
 def test_another_process_does_not_switch_it_off() -> None:

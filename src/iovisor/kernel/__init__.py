@@ -1,14 +1,14 @@
 """The Linux kernel, as this project needs it: bpf(2), rtnetlink and network namespaces, without a single
 dependency.
 
-This layer has no policy and knows nothing of network functions.  It can be used alone.  Two sorts of things
+This layer has no policy and knows nothing of network functions. It can be used alone. Two sorts of things
 live here:
 
     describe    MapSpec, ProgramSpec, netlink requests: frozen data, made without a kernel, comparable own
     Map, Program, Link, Netlink, NetworkNamespace, Tap ...: one descriptor each, a context manager, thin
 
-A spec plus the kernel gives an object; an object gives its descriptor back exactly once.  Whatever the
-kernel refuses becomes a `KernelError` which says what to do next.  Nothing is logged and nothing is retried
+A spec plus the kernel gives an object; an object gives its descriptor back exactly once. Whatever the
+kernel refuses becomes a `KernelError` which says what to do next. Nothing is logged and nothing is retried
 silently.
 
     with temporary() as namespace, Netlink(namespace) as netlink:

@@ -1,6 +1,6 @@
 """IP addresses on interfaces.
 
-An address is given as `ipaddress` knows it, "10.0.0.1/24" or "fd00::1/64".  IPv6 addresses are unusable for
+An address is given as `ipaddress` knows it, "10.0.0.1/24" or "fd00::1/64". IPv6 addresses are unusable for
 about a second while the kernel looks for duplicates; `nodad` (no duplicate address detection) skips that and
 is right wherever the addresses are ours to give.
 """
@@ -22,8 +22,7 @@ _NODAD, _TENTATIVE, _PERMANENT = 0x02, 0x40, 0x80
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address on the interface of index `interface`.  `tentative`: duplicates are still being looked for.
-    """
+    """An address on the interface of that index. `tentative`: duplicates are still looked for."""
 
     interface: int
     address: IPv4Interface | IPv6Interface
@@ -44,13 +43,13 @@ class Address:
 
 
 def add(interface: int, address: str, *, nodad: bool = True, replace: bool = False) -> Request:
-    """Give an address with its prefix length to an interface.  EEXIST if it has it, unless `replace`."""
+    """Give an address with its prefix length to an interface. EEXIST if it has it, unless `replace`."""
     flags = CREATE | (REPLACE if replace else EXCLUSIVE)
     return Request(NEW, flags, _body(interface, address, nodad), "address add", address)
 
 
 def remove(interface: int, address: str) -> Request:
-    """Take an address from an interface.  EADDRNOTAVAIL if it has none such."""
+    """Take an address from an interface. EADDRNOTAVAIL if it has none such."""
     return Request(DELETE, 0, _body(interface, address, False), "address remove", address)
 
 

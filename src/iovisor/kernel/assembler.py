@@ -195,9 +195,7 @@ def jump(label: str) -> Instruction:
 
 
 def jump_if(left: Register, condition: str, right: Register | int, label: str, bits: int = 64) -> Instruction:
-    """Continue at `label` if left `condition` right: == != > >= < <= unsigned, s> s>= s< s<= signed, & any
-    bit.
-    """
+    """Continue at `label` if so: == != > >= < <= unsigned, s> s>= s< s<= signed, & any common bit."""
     code = {64: _JUMP, 32: _JUMP32}[bits] | _CONDITIONS[condition]
     if isinstance(right, Register):
         return Instruction(code | _REGISTER, left, right, target=label)

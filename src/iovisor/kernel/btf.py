@@ -1,10 +1,10 @@
 """BTF: the kernel's type information, as an object to load.
 
 The compiler makes the blob (it knows the types); this module hands it to the kernel and owns the
-descriptor.  What the kernel checks is the well-formedness of the blob, not whether the types are true.
+descriptor. What the kernel checks is the well-formedness of the blob, not whether the types are true.
 
 `Types` builds small blobs by hand: enough to describe a function taking a context, or a value holding a
-timer.  Every method returns the id of the type it adds.  It exists for edge programs and tests; reading BTF
+timer. Every method returns the id of the type it adds. It exists for edge programs and tests; reading BTF
 is not done here.
 """
 
@@ -25,13 +25,13 @@ _INT, _PTR, _ARRAY, _STRUCT, _FUNC, _FUNC_PROTO = 1, 2, 3, 4, 12, 13
 
 
 class Btf(Descriptor):
-    """Loaded type information.  Programs and maps made with it keep it alive; close after use."""
+    """Loaded type information. Programs and maps made with it keep it alive; close after use."""
 
     __slots__ = ()
 
     @classmethod
     def load(cls, blob: bytes) -> Self:
-        """Load a .BTF blob (4.18).  BpfError (EINVAL mostly) with the kernel's complaint as advice."""
+        """Load a .BTF blob (4.18). BpfError (EINVAL mostly) with the kernel's complaint as advice."""
         attributes = BtfLoad(blob, None, len(blob))
         fd = attempt(Command.BTF_LOAD, attributes)
         if fd < 0:
@@ -54,8 +54,7 @@ class Types:
         self._offsets: dict[str, int] = {"": 0}
 
     def string(self, value: str) -> int:
-        """The offset of `value` in the string table; also used for file names and source lines of line info.
-        """
+        """The offset of `value` in the string table, which also holds file names and source lines."""
         if value not in self._offsets:
             self._offsets[value] = len(self._strings)
             self._strings += value.encode() + b"\0"

@@ -1,8 +1,8 @@
 """Which Linux capabilities does the calling thread hold?
 
-bpf(2) answers EPERM for five different reasons and says none of them.  The useful half of a good message is
+bpf(2) answers EPERM for five different reasons and says none of them. The useful half of a good message is
 "you lack CAP_NET_ADMIN"; this module finds that half by reading the effective set of the *thread*
-(capabilities, like network namespaces, are per thread in Linux).  It never changes anything: raising or
+(capabilities, like network namespaces, are per thread in Linux). It never changes anything: raising or
 dropping capabilities is the business of whoever starts us.
 """
 
@@ -36,7 +36,7 @@ def effective() -> frozenset[Capability]:
 
 
 def missing(needed: tuple[Capability, ...]) -> tuple[Capability, ...]:
-    """Those of `needed` the calling thread does not hold.  CAP_SYS_ADMIN stands in for BPF and PERFMON."""
+    """Those of `needed` the calling thread does not hold. CAP_SYS_ADMIN stands in for BPF and PERFMON."""
     held = effective()
     return tuple(
         capability

@@ -1,8 +1,8 @@
 """Contexts: what a program is told about a packet besides its bytes, for test runs.
 
 The kernel accepts a context for `Program.test_run` only if every field it would not honour is zero, so the
-builders below offer exactly the fields it honours.  Both are plain functions from keywords to `bytes`;
-`SocketBuffer` reads the result back.  Rejected: one class for both kinds, since they have nothing in common
+builders below offer exactly the fields it honours. Both are plain functions from keywords to `bytes`;
+`SocketBuffer` reads the result back. Rejected: one class for both kinds, since they have nothing in common
 but the purpose.
 """
 
@@ -18,7 +18,7 @@ _XDP = struct.Struct("=6I")
 
 @dataclass(frozen=True, slots=True)
 class SocketBuffer:
-    """The settable part of `struct __sk_buff`.  `bytes(buffer)` is what `test_run` takes (192 bytes)."""
+    """The settable part of `struct __sk_buff`. `bytes(buffer)` is what `test_run` takes (192 bytes)."""
 
     mark: int = 0
     priority: int = 0

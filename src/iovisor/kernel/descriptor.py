@@ -1,7 +1,7 @@
 """Owning a file descriptor.
 
 Maps, programs, links, namespaces and sockets are all the same to user space: a number that must be closed
-exactly once.  `Descriptor` is that and nothing more: a context manager with an idempotent `close`, and a
+exactly once. `Descriptor` is that and nothing more: a context manager with an idempotent `close`, and a
 finalizer that closes what was forgotten (with a ResourceWarning, as files and sockets do).
 
 The invariant: the number is valid from construction to `close`, and after `close` reading `fd` raises
@@ -21,7 +21,7 @@ from .syscall import Command, Identifier, ObjectPath, call
 
 
 class Descriptor:
-    """An owned file descriptor.  Subclasses are thin: they add what the object can do."""
+    """An owned file descriptor. Subclasses are thin: they add what the object can do."""
 
     __slots__ = ("_fd", "__weakref__")
 
@@ -43,7 +43,7 @@ class Descriptor:
         return self._fd < 0
 
     def close(self) -> None:
-        """Give the descriptor back.  Safe to call twice."""
+        """Give the descriptor back. Safe to call twice."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -79,7 +79,7 @@ def open_pinned(path: str | os.PathLike[str], operation: str) -> int:
 
 
 def unpin(path: str | os.PathLike[str]) -> bool:
-    """Remove a pin; False if there was none.  The object lives on while anyone else holds it."""
+    """Remove a pin; False if there was none. The object lives on while anyone else holds it."""
     try:
         Path(path).unlink()
     except FileNotFoundError:
@@ -88,7 +88,7 @@ def unpin(path: str | os.PathLike[str]) -> bool:
 
 
 def open_identifier(command: Command, identifier: int, operation: str) -> int:
-    """A new descriptor for the object of that identifier.  Needs CAP_SYS_ADMIN (4.13)."""
+    """A new descriptor for the object of that identifier. Needs CAP_SYS_ADMIN (4.13)."""
     try:
         return call(command, Identifier(identifier), operation, str(identifier))
     except BpfError as error:

@@ -8,8 +8,8 @@
         └── FeatureMissing          this kernel is too old, or was built without the feature
 
 All of them are `OSError`s, so `error.errno` works and `except OSError` catches what a caller of the standard
-library expects.  A message has three parts: what was attempted and on what, what the kernel answered, and
-the next step.  The advice is chosen here and not at the call sites, so that the same errno reads the same
+library expects. A message has three parts: what was attempted and on what, what the kernel answered, and
+the next step. The advice is chosen here and not at the call sites, so that the same errno reads the same
 everywhere.
 
 Rejected: one exception class per errno (nobody catches EBUSY by class), and returning negative numbers.
@@ -52,7 +52,7 @@ class BpfError(KernelError):
 class VerifierRejection(BpfError):
     """The verifier refused a program.
 
-    `log` is the verifier's full text at log level 1, `reason` its last sentence before the statistics.  The
+    `log` is the verifier's full text at log level 1, `reason` its last sentence before the statistics. The
     message holds only `reason`: a log may be megabytes long.
     """
 
@@ -66,7 +66,7 @@ class NetlinkError(KernelError):
     """rtnetlink refused a request.
 
     `explanation` is the kernel's own sentence, empty if it gave none; `offset` is the byte offset of the
-    offending attribute in the request, -1 if not told.  If the request was one of a batch, `failures` holds
+    offending attribute in the request, -1 if not told. If the request was one of a batch, `failures` holds
     every failure of the batch in order, of which this is the first.
     """
 
@@ -93,8 +93,7 @@ class FeatureMissing(KernelError):
 
 
 def last_sentence(log: str) -> str:
-    """The line of a verifier log that says why: the last one which is neither statistics nor an instruction.
-    """
+    """The line of a verifier log that says why: the last that is no statistics."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     for line in reversed(lines):
         if line.startswith(("processed ", "verification time", "stack depth", "insns ", "max_states")):

@@ -60,8 +60,7 @@ class Feature(Enum):
 
 @functools.cache
 def available(feature: Feature) -> bool:
-    """Whether the running kernel has the feature and lets this process use it. Tried once, then remembered.
-    """
+    """Whether this kernel has the feature, for this process. Tried once, then remembered."""
     try:
         return _PROBES[feature]()
     except BpfError:

@@ -1,7 +1,7 @@
 """Interfaces: the devices of a namespace.
 
 The functions named after a kind of device (`veth`, `bridge`, `vxlan`, `ifb`) and the verbs (`change`,
-`delete`, `delete_group`) build requests and do nothing else; `listing` and `find` ask.  An interface is
+`delete`, `delete_group`) build requests and do nothing else; `listing` and `find` ask. An interface is
 named by its index where the kernel wants an index and by either elsewhere.
 
 An index is unique in its namespace only, unless given explicitly at creation, which is possible for both
@@ -39,6 +39,7 @@ from .netlink import (
 NEW, DELETE, GET = 16, 17, 18
 _MESSAGE = struct.Struct("=BxHiII")
 _UP, _RUNNING = 1 << 0, 1 << 6
+_XDP_PROGRAM = 4
 
 
 class _Attribute(IntEnum):
@@ -47,19 +48,14 @@ class _Attribute(IntEnum):
     MTU = 4
     LINK = 5
     MASTER = 10
-    OPERATIONAL_STATE = 16
     INFO = 18
-    NAMESPACE_PID = 19
     ALIAS = 20
     STATISTICS = 23
     GROUP = 27
     NAMESPACE = 28
-    FILTER = 29
-    PROMISCUITY = 30
     TRANSMIT_QUEUES = 31
     RECEIVE_QUEUES = 32
-    CARRIER = 33
-    PEER_NAMESPACE = 37
+    XDP = 43
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ class Interface:
 
     `kind` is "veth", "bridge" ... and empty for hardware and loopback; `mac` 6 bytes, empty for devices
     without; `peer` the index of the other end of a veth, in the *other's* namespace; `master` the index of
-    its bridge or 0; `running` is up with a carrier.
+    its bridge or 0; `running` is up with a carrier; `xdp_program` is the identifier of its XDP program or 0.
     """
 
     index: int
@@ -96,6 +92,7 @@ class Interface:
     master: int = 0
     peer: int = 0
     alias: str = ""
+    xdp_program: int = 0
     statistics: Statistics | None = None
 
     @classmethod
@@ -117,6 +114,7 @@ class Interface:
             master=_unsigned(found.get(_Attribute.MASTER)),
             peer=_unsigned(found.get(_Attribute.LINK)),
             alias=terminated(found.get(_Attribute.ALIAS, b"")),
+            xdp_program=_unsigned(attributes(found.get(_Attribute.XDP, b"")).get(_XDP_PROGRAM)),
             statistics=Statistics(*struct.unpack_from("=8Q", counters)) if counters else None,
         )
 
@@ -141,8 +139,8 @@ def veth(
 ) -> Request:
     """A pair of devices: what one sends the other receives.
 
-    The peer is born inside `peer_namespace` (or its descriptor) if given.  `peer_mtu` defaults to `mtu`.
-    `group` belongs to this end only.  `up` concerns this end as well: the kernel cannot create the peer up,
+    The peer is born inside `peer_namespace` (or its descriptor) if given. `peer_mtu` defaults to `mtu`.
+    `group` belongs to this end only. `up` concerns this end as well: the kernel cannot create the peer up,
     so set it up after, inside its namespace; until then there is no carrier.
     """
     peer_mtu = peer_mtu or mtu
@@ -239,9 +237,7 @@ def change(
     alias: str | None = None,
     group: int | None = None,
 ) -> Request:
-    """Change what is given of an interface.  `master` 0 releases it; `namespace` moves it away; `name`
-    renames.
-    """
+    """Change what is given. `master` 0 releases; `namespace` moves it away; `name` renames."""
     parts = []
     if mtu is not None:
         parts.append(number(_Attribute.MTU, mtu))
@@ -269,7 +265,7 @@ def delete(interface: int | str) -> Request:
 
 
 def delete_group(group: int) -> Request:
-    """Delete every interface of a group, in the time of one.  NetlinkError ENODEV if the group is empty."""
+    """Delete every interface of a group, in the time of one. NetlinkError ENODEV if the group is empty."""
     if not group:
         raise ValueError("group 0 is every interface nobody put into a group")
     body = _MESSAGE.pack(0, 0, 0, 0, 0) + number(_Attribute.GROUP, group)

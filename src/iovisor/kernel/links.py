@@ -1,18 +1,18 @@
 """Links: programs attached to interfaces.
 
-A link is the ownership of one place in one hook.  Its program can be replaced without losing a packet
+A link is the ownership of one place in one hook. Its program can be replaced without losing a packet
 (`update`), and when the last descriptor and pin of the link are gone the program is detached: a crash leaves
 nothing behind.
 
-tcx (6.6) is a chain of programs at the ingress or egress of a device, in a defined order.  A program
-returning -1 passes to the next, anything else ends the chain.  XDP (5.9) has one program per device, before
+tcx (6.6) is a chain of programs at the ingress or egress of a device, in a defined order. A program
+returning -1 passes to the next, anything else ends the chain. XDP (5.9) has one program per device, before
 a socket buffer exists.
 
 Interface indexes mean something only inside a namespace, and the kernel takes that of the calling thread.
 So every function takes `namespace`; None is where the caller already is.
 
 Attaching waits for an RCU grace period under the lock of all network configuration, 10 to 20 ms;
-`rcu.expedited` makes it 20 µs.  Updating never waits.  Rejected: classic tc filters by netlink (no
+`rcu.expedited` makes it 20 µs. Updating never waits. Rejected: classic tc filters by netlink (no
 ownership, no order, no atomic takeover).
 """
 
@@ -52,8 +52,7 @@ class XdpMode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LinkInfo:
-    """A link as the kernel sees it.  `interface` is 0 once the device is gone; `attach_type` -1 if not told.
-    """
+    """A link as the kernel sees it. `interface` is 0 once the device is gone, `attach_type` -1 if unknown."""
 
     id: int
     kind: int
@@ -64,7 +63,7 @@ class LinkInfo:
 
 @dataclass(frozen=True, slots=True)
 class Attachments:
-    """The programs at one hook in order of execution.  A link id of 0: attached without a link."""
+    """The programs at one hook in order of execution. A link id of 0: attached without a link."""
 
     revision: int
     program_ids: tuple[int, ...]
@@ -147,7 +146,7 @@ class Link(Descriptor):
 
     @classmethod
     def from_id(cls, identifier: int) -> Self:
-        """The link of that identifier, anywhere in the system.  Needs CAP_SYS_ADMIN."""
+        """The link of that identifier, anywhere in the system. Needs CAP_SYS_ADMIN."""
         return cls(descriptor.open_identifier(Command.LINK_GET_FD_BY_ID, identifier, "link open"))
 
     @property
@@ -155,7 +154,7 @@ class Link(Descriptor):
         return self.info().id
 
     def update(self, program: Program, expected: Program | None = None) -> None:
-        """Replace the program atomically.  EPERM if `expected` is given and is not the present one."""
+        """Replace the program atomically. EPERM if `expected` is given and is not the present one."""
         attributes = LinkUpdate(self.fd, program.fd)
         if expected is not None:
             attributes.flags, attributes.old_prog_fd = _REPLACE, expected.fd

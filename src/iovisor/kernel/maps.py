@@ -1,15 +1,15 @@
 """Maps: memory shared between programs and us.
 
-`MapSpec` describes, needs no kernel and is comparable; `Map` owns a descriptor and moves bytes.  Keys and
+`MapSpec` describes, needs no kernel and is comparable; `Map` owns a descriptor and moves bytes. Keys and
 values are `bytes` of exactly the declared size, in the byte order the program uses; what they mean is
 somebody else's business.
 
-One map operation from Python costs about a microsecond, and it stays there because nothing is built per
-call: the argument structures live as long as the map, keys are passed as pointers into the caller's `bytes`,
-and values arrive in one buffer.  A lock makes that safe between threads.  For thousands of entries use the
-batch operations, which are one system call per 4096 entries.
+One map operation from Python costs two or three microseconds, most of it the system call, because nothing is
+built per call: the argument structures live as long as the map, keys are passed as pointers into the
+caller's `bytes`, and values arrive in one buffer. A lock makes that safe between threads. For thousands of
+entries use the batch operations, which are one system call per 4096 entries.
 
-Per-CPU maps have as many values per key as the machine has possible CPUs.  They are deliberately not hidden
+Per-CPU maps have as many values per key as the machine has possible CPUs. They are deliberately not hidden
 behind `lookup`: use `lookup_per_cpu`, so that nobody takes one CPU's counter for the total.
 
 Rejected: a dict-like interface (`map[key]`), which hides that `in` followed by `[]` is a race; ctypes
@@ -115,11 +115,11 @@ class Update(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class MapSpec:
-    """What a map is.  Sizes in bytes.
+    """What a map is. Sizes in bytes.
 
     `btf` with `key_type` and `value_type` (type ids in that blob) is needed for values holding timers, locks
-    or kernel pointers, and gives tools the field names otherwise.  `inner` is the prototype for maps of
-    maps.  `numa_node` is used if it is not negative.  `extra` is the kind's own parameter (number of hash
+    or kernel pointers, and gives tools the field names otherwise. `inner` is the prototype for maps of
+    maps. `numa_node` is used if it is not negative. `extra` is the kind's own parameter (number of hash
     functions of a bloom filter).
     """
 
@@ -186,7 +186,8 @@ class Map(Descriptor):
     """An open map."""
 
     __slots__ = (
-        "spec", "_name", "_key_size", "_value_size", "_wire_size", "_cpus", "_lock", "_value", "_key",
+        "spec", "_name", "_key_size", "_value_size", "_wire_size", "_per_cpu", "_cpus",
+        "_lock", "_value", "_key",
         "_input", "_output", "_next", "_input_at", "_output_at", "_next_at",
     )
 
@@ -196,9 +197,10 @@ class Map(Descriptor):
         self.spec = spec
         self._name = spec.name
         self._key_size, self._value_size = spec.key_size, spec.value_size
-        self._cpus = possible_cpus() if spec.kind.per_cpu else 1
+        self._per_cpu = spec.kind.per_cpu
+        self._cpus = possible_cpus() if self._per_cpu else 1
         # The value as the system call sees it.
-        self._wire_size = (spec.value_size + 7 & ~7) * self._cpus if spec.kind.per_cpu else spec.value_size
+        self._wire_size = (spec.value_size + 7 & ~7) * self._cpus if self._per_cpu else spec.value_size
         self._lock = threading.Lock()
         self._value: Any = buffer(max(self._wire_size, 1))
         self._key: Any = buffer(max(self._key_size, 1))
@@ -247,7 +249,7 @@ class Map(Descriptor):
 
     @classmethod
     def from_id(cls, identifier: int) -> Self:
-        """The map of that identifier, anywhere in the system.  Needs CAP_SYS_ADMIN."""
+        """The map of that identifier, anywhere in the system. Needs CAP_SYS_ADMIN."""
         return cls._adopt(descriptor.open_identifier(Command.MAP_GET_FD_BY_ID, identifier, "map open"))
 
     @classmethod
@@ -274,8 +276,8 @@ class Map(Descriptor):
     # -- single elements -------------------------------------------------------------------------------------
 
     def lookup(self, key: bytes) -> bytes | None:
-        """The value under `key`, None if there is none.  Not for per-CPU maps, see `lookup_per_cpu`."""
-        if self._cpus != 1:
+        """The value under `key`, None if there is none. Not for per-CPU maps, see `lookup_per_cpu`."""
+        if self._per_cpu:
             raise TypeError(f"map {self._name!r} has a value per CPU: use lookup_per_cpu")
         return self._lookup(key)
 
@@ -292,7 +294,7 @@ class Map(Descriptor):
 
     def lookup_per_cpu(self, key: bytes) -> list[bytes] | None:
         """The values under `key`, one per possible CPU in order, None if there is no such key."""
-        if self._cpus == 1 and not self.spec.kind.per_cpu:
+        if not self._per_cpu:
             raise TypeError(f"map {self._name!r} has one value for all CPUs: use lookup")
         value = self._lookup(key)
         return None if value is None else self.split(value)
@@ -350,6 +352,8 @@ class Map(Descriptor):
 
     def take(self, key: bytes = b"") -> bytes | None:
         """Look up and remove in one step: hashes (5.14), and queues and stacks, which have no key."""
+        if len(key) != self._key_size:
+            raise ValueError(f"map {self._name!r}: a key has {self._key_size} bytes, not {len(key)}")
         with self._lock:
             self._output.key = key or None
             if syscall(NUMBER, int(Command.MAP_LOOKUP_AND_DELETE_ELEM), self._output_at, _OUTPUT_SIZE) == 0:
@@ -359,8 +363,9 @@ class Map(Descriptor):
         return None
 
     def push(self, value: bytes, flags: int = Update.ANY) -> None:
-        """Append to a queue or stack, or add to a bloom filter.  E2BIG if full; EXIST overwrites the oldest.
-        """
+        """Append to a queue or stack, or add to a bloom filter. E2BIG if full; EXIST drops the oldest."""
+        if self._key_size or len(value) != self._value_size:
+            raise ValueError(f"map {self._name!r}: push takes a value of {self._value_size} bytes and no key")
         with self._lock:
             self._input.key, self._input.value, self._input.flags = None, value, flags
             if syscall(NUMBER, _UPDATE, self._input_at, _INPUT_SIZE) == 0:
@@ -376,7 +381,7 @@ class Map(Descriptor):
     # -- iteration -------------------------------------------------------------------------------------------
 
     def keys(self) -> Iterator[bytes]:
-        """Every key.  Safe against changes meanwhile, but then a key may be missed or come twice."""
+        """Every key. Safe against changes meanwhile, but then a key may be missed or come twice."""
         key: bytes | None = None
         while (key := self._following(key)) is not None:
             yield key
@@ -391,9 +396,7 @@ class Map(Descriptor):
         return None
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every key with its value (joined for per-CPU maps, see `split`); keys deleted meanwhile are left
-        out.
-        """
+        """Every key with its value (joined for per-CPU maps, see `split`), deleted ones left out."""
         # One key ahead: the consumer may delete the key it just got, and the walk would start again.
         key = self._following(None)
         while key is not None:
@@ -424,11 +427,11 @@ class Map(Descriptor):
     # -- batches (Linux 5.6; arrays, hashes and tries, not device maps nor program arrays) -------------------
 
     def lookup_batch(self) -> list[tuple[bytes, bytes]]:
-        """Every key with its value, in few system calls.  Values of per-CPU maps are joined, see `split`."""
+        """Every key with its value, in few system calls. Values of per-CPU maps are joined, see `split`."""
         return self._drain(Command.MAP_LOOKUP_BATCH, "map lookup batch")
 
     def take_batch(self) -> list[tuple[bytes, bytes]]:
-        """`lookup_batch`, removing what is returned: nothing counted in between is lost.  Hashes only."""
+        """`lookup_batch`, removing what is returned: nothing counted in between is lost. Hashes only."""
         return self._drain(Command.MAP_LOOKUP_AND_DELETE_BATCH, "map take batch")
 
     def _drain(self, command: Command, operation: str) -> list[tuple[bytes, bytes]]:
@@ -454,8 +457,7 @@ class Map(Descriptor):
             batch.in_batch = ctypes.addressof(position)
 
     def update_batch(self, items: Iterable[tuple[bytes, bytes]], flags: int = Update.ANY) -> int:
-        """Put every pair; how many were put.  On BpfError an unknown number of leading pairs is already in.
-        """
+        """Put every pair; how many were put. On BpfError an unknown number of leading pairs is already in."""
         pairs = list(items)
         for key, value in pairs:
             if len(key) != self._key_size or len(value) != self._wire_size:
@@ -494,15 +496,13 @@ class Map(Descriptor):
     # -- whole map -------------------------------------------------------------------------------------------
 
     def freeze(self) -> None:
-        """Forbid further changes from user space (5.2).  With READ_ONLY_PROGRAM the verifier reads it as
-        constants.
-        """
+        """Forbid changes from user space (5.2); with READ_ONLY_PROGRAM the verifier reads constants."""
         call(Command.MAP_FREEZE, Single(self.fd), "map freeze", self._name)
 
     def mmap(self, writable: bool = True) -> memoryview:
         """The values of an array made with MMAPABLE (5.5), as shared memory.
 
-        Value i starts at i * (value_size rounded up to 8).  The memory stays until the last view is gone,
+        Value i starts at i * (value_size rounded up to 8). The memory stays until the last view is gone,
         also after `close`; EPERM if it is frozen and `writable`.
         """
         size = (self._value_size + 7 & ~7) * self.spec.max_entries

@@ -1,12 +1,12 @@
 """Network namespaces: the rooms in which interfaces live.
 
 A `NetworkNamespace` owns a descriptor, and that alone keeps the namespace alive: anonymous ones vanish with
-their last user, nothing to clean up.  Named ones are additionally mounted at /run/netns/NAME, exactly as `ip
+their last user, nothing to clean up. Named ones are additionally mounted at /run/netns/NAME, exactly as `ip
 netns` does it, so that the two can be mixed; they live until `delete`.
 
-In Linux the namespace is a property of the *thread*, which gives three rules.  New namespaces are made by a
-short-lived thread that unshares, so that no other thread ever notices.  `entered()` moves the calling thread
-and puts it back, also on error; never await inside it, the event loop would run others in the wrong room.  A
+In Linux the namespace is a property of the *thread*, which gives three rules. New namespaces are made by a
+short-lived thread that unshares, so that no other thread ever notices. `entered()` moves the calling thread
+and puts it back, also on error; never await inside it, the event loop would run others in the wrong room. A
 process is started inside by forking while entered, since a child inherits the room of the thread that made
 it: no `preexec_fn`, no nsenter.
 
@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 
 
 class NetworkNamespace(Descriptor):
-    """An open network namespace.  `name` is None if it is anonymous."""
+    """An open network namespace. `name` is None if it is anonymous."""
 
     __slots__ = ("name",)
 
@@ -56,7 +56,7 @@ class NetworkNamespace(Descriptor):
 
     @classmethod
     def create(cls, name: str | None = None) -> Self:
-        """A new namespace, anonymous or named.  Its loopback is down.
+        """A new namespace, anonymous or named. Its loopback is down.
 
         KernelError: EEXIST the name is taken, EPERM no CAP_SYS_ADMIN.
         """
@@ -86,7 +86,7 @@ class NetworkNamespace(Descriptor):
 
     @classmethod
     def open(cls, name: str) -> Self:
-        """The namespace of that name.  KernelError ENOENT if there is none."""
+        """The namespace of that name. KernelError ENOENT if there is none."""
         return cls(_open(_path(name), name), name)
 
     @classmethod
@@ -113,7 +113,7 @@ class NetworkNamespace(Descriptor):
         return status.st_dev, status.st_ino
 
     def pids(self) -> list[int]:
-        """The processes whose main thread is inside, sorted.  Looks at every process of the machine."""
+        """The processes whose main thread is inside, sorted. Looks at every process of the machine."""
         inside = []
         identity = self.identity
         for entry in os.listdir("/proc"):
@@ -128,9 +128,7 @@ class NetworkNamespace(Descriptor):
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Move the calling thread inside for the duration.  Nests; returns on error as well.  Never await
-        inside.
-        """
+        """Move the calling thread inside and, whatever happens, back. Nests. Never await inside."""
         home = _open(_OWN, "current")
         try:
             _enter(self.fd, self.name or "anonymous")
@@ -152,9 +150,7 @@ class NetworkNamespace(Descriptor):
             return subprocess.Popen(arguments, **options)
 
     def execute(self, arguments: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
-        """Run a command inside and wait; options as for subprocess.run.  The caller is not inside while
-        waiting.
-        """
+        """Run a command inside, waiting outside; options as for subprocess.run, but it checks."""
         timeout, check = options.pop("timeout", None), options.pop("check", True)
         text_input = options.pop("input", None)
         if options.pop("capture_output", False):
@@ -174,8 +170,7 @@ class NetworkNamespace(Descriptor):
     # -- ending ----------------------------------------------------------------------------------------------
 
     def delete(self) -> None:
-        """Remove the name, if any, and close.  The namespace itself ends with its last process or descriptor.
-        """
+        """Remove the name, if any, and close; it ends with its last process or descriptor."""
         if self.name is not None:
             delete(self.name)
         self.close()
@@ -239,9 +234,7 @@ def _mount(source: str, target: str, flags: int) -> None:
 
 
 def _prepare_directory() -> None:
-    """Make /run/netns a shared mount point, so that names mounted by one process are seen in every mount
-    namespace.
-    """
+    """Make /run/netns a shared mount point: names are then seen in every mount namespace."""
     DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
     try:
         _mount("", str(DIRECTORY), _MS_SHARED | _MS_REC)

@@ -1,8 +1,8 @@
 """rtnetlink: asking the kernel's network configuration.
 
-Three nouns.  A `Request` is a message as pure data: what the sibling modules (`interfaces`, `addresses`,
-`routes`, `neighbours`) build, without a kernel.  A `Netlink` is a socket, bound for life to the namespace it
-was opened in, whose thread may be elsewhere later.  A `NetlinkError` is the kernel's answer, with its own
+Three nouns. A `Request` is a message as pure data: what the sibling modules (`interfaces`, `addresses`,
+`routes`, `neighbours`) build, without a kernel. A `Netlink` is a socket, bound for life to the namespace it
+was opened in, whose thread may be elsewhere later. A `NetlinkError` is the kernel's answer, with its own
 sentence where it gives one.
 
 Requests are sent many at a time and acknowledged one by one, which makes a thousand ports in two seconds
@@ -116,9 +116,7 @@ def messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 class Netlink(Descriptor):
-    """An rtnetlink socket in `namespace`, or in that of the calling thread.  Not for use by two threads at
-    once.
-    """
+    """An rtnetlink socket in `namespace`, or in that of the calling thread; for one thread at a time."""
 
     __slots__ = ("_sequence", "_socket")
 
@@ -129,12 +127,10 @@ class Netlink(Descriptor):
 
     def close(self) -> None:
         self._fd = -1
-        with contextlib.suppress(AttributeError):
-            self._socket.close()
+        self._socket.close()
 
     def submit(self, *requests: Request) -> None:
-        """Carry out every request, in order; NetlinkError (the first, with `failures`) if any of them failed.
-        """
+        """Carry out every request, in order; NetlinkError (the first, with `failures`) if any failed."""
         failures = [error for error in self.attempt(*requests) if error is not None]
         if failures:
             failures[0].failures = tuple(failures)
@@ -156,7 +152,7 @@ class Netlink(Descriptor):
                 parts.append(_message(request, REQUEST | ACKNOWLEDGE | request.flags, self._sequence))
                 size += len(parts[-1])
                 position += 1
-            self._socket.send(b"".join(parts))
+            self._send(b"".join(parts))
             outcome.extend(self._answers(requests[start:position], first))
         return outcome
 
@@ -174,7 +170,7 @@ class Netlink(Descriptor):
     def ask(self, request: Request) -> bytes:
         """The body of the single answer to a request for one object."""
         self._sequence += 1
-        self._socket.send(_message(request, REQUEST | request.flags, self._sequence))
+        self._send(_message(request, REQUEST | request.flags, self._sequence))
         while True:
             for kind, flags, sequence, body in messages(self._receive()):
                 if sequence != self._sequence:
@@ -201,7 +197,7 @@ class Netlink(Descriptor):
 
     def _dump_once(self, request: Request) -> tuple[list[bytes], bool]:
         self._sequence += 1
-        self._socket.send(_message(request, REQUEST | DUMP | request.flags, self._sequence))
+        self._send(_message(request, REQUEST | DUMP | request.flags, self._sequence))
         bodies: list[bytes] = []
         interrupted = False
         while True:
@@ -216,8 +212,17 @@ class Netlink(Descriptor):
                     return bodies, interrupted
                 bodies.append(body)
 
+    def _send(self, datagram: bytes) -> None:
+        try:
+            self._socket.send(datagram)
+        except OSError as error:
+            raise NetlinkError(error.errno or errno.EIO, "netlink send") from None
+
     def _receive(self) -> bytes:
-        return self._socket.recv(1 << 18)
+        try:
+            return self._socket.recv(1 << 18)
+        except OSError as error:
+            raise NetlinkError(error.errno or errno.EIO, "netlink receive") from None
 
 
 def open_socket(namespace: NetworkNamespace | None, receive_buffer: int, groups: int = 0) -> socket.socket:

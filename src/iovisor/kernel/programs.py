@@ -2,16 +2,16 @@
 
 `ProgramSpec` describes (instructions, licence, type information) and is deterministic; `Program` owns the
 descriptor. A spec refers to its maps by *index*: the instructions use BPF_PSEUDO_MAP_IDX (source register 5,
-or 6 for a value), and `Program.load` passes the descriptors beside them.  So the same bytes can be cached,
+or 6 for a value), and `Program.load` passes the descriptors beside them. So the same bytes can be cached,
 hashed and loaded again with other maps; rejected was patching descriptors into the instructions, which made
 every load unique.
 
 Loading is done quietly first and, if the verifier refuses, again with its log, because the log makes a load
-some ten times slower.  The log buffer grows until the whole text fits.
+some ten times slower. The log buffer grows until the whole text fits.
 
-`test_run` executes the program in the kernel on a packet of the caller's.  It is made to be called a million
+`test_run` executes the program in the kernel on a packet of the caller's. It is made to be called a million
 times: the argument structure and the output buffers live as long as the program, input is passed by
-pointer.  Kernel: 5.14 for `fd_array`, 5.2 for contexts in test runs, 5.18 for live frames.
+pointer. Kernel: 5.14 for `fd_array`, 5.2 for contexts in test runs, 5.18 for live frames.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ProgramKind(IntEnum):
 
 
 class AttachType(IntEnum):
-    """enum bpf_attach_type, those used here.  A program put into a program array must be loaded with it."""
+    """enum bpf_attach_type, those used here. A program put into a program array must be loaded with it."""
 
     NONE = 0
     XDP_DEVMAP = 33
@@ -92,7 +92,7 @@ class ProgramFlag(IntFlag):
 class ProgramSpec:
     """What a program is.
 
-    `instructions` are 8 bytes each, maps referred to by index.  `func_info` (8 bytes a record) and
+    `instructions` are 8 bytes each, maps referred to by index. `func_info` (8 bytes a record) and
     `line_info` (16) are the kernel's arrays and need `btf`.
     """
 
@@ -116,7 +116,7 @@ class ProgramSpec:
 
 
 class TestRun(NamedTuple):
-    """What a test run left.  `return_value` is signed; `data` and `context` as the program left them.
+    """What a test run left. `return_value` is signed; `data` and `context` as the program left them.
 
     `duration_ns` is the mean time of one run, meaningful with a large `repeat`.
     """
@@ -133,7 +133,7 @@ TestRun.__test__ = False  # type: ignore[attr-defined]
 
 @dataclass(frozen=True, slots=True)
 class ProgramInfo:
-    """What the kernel knows of a program.  Lengths in bytes; `verified` counts instructions the verifier
+    """What the kernel knows of a program. Lengths in bytes; `verified` counts instructions the verifier
     walked.
 
     `run_count` and `run_time_ns` grow only while statistics are enabled, see `statistics_enabled`.
@@ -203,7 +203,7 @@ class _Information(ctypes.Structure):
 
 
 class Program(Descriptor):
-    """A loaded program.  `log` is the verifier's text if it was asked for, else empty."""
+    """A loaded program. `log` is the verifier's text if it was asked for, else empty."""
 
     __slots__ = (
         "name", "kind", "log", "_lock", "_data", "_context", "_plain", "_full", "_plain_at", "_full_at",
@@ -227,7 +227,7 @@ class Program(Descriptor):
         """Verify and load.
 
         `maps` are the maps, or their descriptors, in the order of the indexes in the instructions; the
-        program keeps them alive.  With `log_level` 1 (or 2, huge; 4, statistics only) the log is kept on
+        program keeps them alive. With `log_level` 1 (or 2, huge; 4, statistics only) the log is kept on
         success as well.
 
         VerifierRejection if the verifier refuses; BpfError otherwise (EPERM, E2BIG, EINVAL).
@@ -268,7 +268,7 @@ class Program(Descriptor):
 
     @classmethod
     def from_id(cls, identifier: int) -> Self:
-        """The program of that identifier, anywhere in the system.  Needs CAP_SYS_ADMIN."""
+        """The program of that identifier, anywhere in the system. Needs CAP_SYS_ADMIN."""
         return cls._adopt(descriptor.open_identifier(Command.PROG_GET_FD_BY_ID, identifier, "program open"))
 
     @classmethod
@@ -299,9 +299,9 @@ class Program(Descriptor):
     def test_run(self, data: bytes, context: bytes = b"", repeat: int = 1) -> TestRun:
         """Run the program in the kernel on the packet `data`.
 
-        For SCHED_CLS: 14 to some 3700 bytes, `context` is a 192-byte `__sk_buff`.  For XDP: `context` is a
-        24-byte `xdp_md`.  See `contexts`.  Interface indexes in the context resolve in the network namespace
-        of the calling thread.  The resulting context is only returned if one was passed.  A redirect is
+        For SCHED_CLS: 14 to some 3700 bytes, `context` is a 192-byte `__sk_buff`. For XDP: `context` is a
+        24-byte `xdp_md`. See `contexts`. Interface indexes in the context resolve in the network namespace
+        of the calling thread. The resulting context is only returned if one was passed. A redirect is
         computed, not performed.
 
         BpfError: EINVAL the packet or context is not acceptable for the kind.
@@ -341,7 +341,7 @@ class Program(Descriptor):
         """Inject `repeat` copies of a frame and carry out the verdict of each: an in-kernel traffic
         generator.
 
-        XDP only (5.18).  The context names the ingress interface, in the namespace of the calling thread.
+        XDP only (5.18). The context names the ingress interface, in the namespace of the calling thread.
         """
         attributes = syscall.TestRun(
             self.fd, data_size_in=len(data), data_in=data, ctx_size_in=len(context), ctx_in=context,
@@ -424,8 +424,7 @@ def memory_of(fd: int) -> int:
 
 @contextlib.contextmanager
 def statistics_enabled() -> Iterator[None]:
-    """Count runs and run time of every program in the system meanwhile (5.8).  Costs two clock reads per run.
-    """
+    """Count runs and run time of all programs meanwhile (5.8). Costs two clock reads per run."""
     fd = call(Command.ENABLE_STATS, Single(0), "program statistics")
     try:
         yield

@@ -5,11 +5,11 @@ old state. By default the kernel is in no hurry; /sys/kernel/rcu_expedited makes
 instead. That is a setting of the whole machine, good for a burst of configuration and impolite for ever, so
 it is a context manager.
 
-It nests, within a process by counting, and between processes because each of them only adds and takes its
-own share: the kernel's switch is a counter underneath but the file shows 0 or 1, so a lock file holds one
-shared lock per process in the section, and the last one out restores. If a process dies inside, the kernel
-drops its lock, and the next one out restores; at worst the setting stays on until somebody comes by, which
-is harmless.
+It nests: within a process by counting, and between processes by a lock file, of which everybody inside holds
+a shared lock. The first one in switches the setting on and notes that in the file; the last one out, who
+gets the lock for itself, switches it off if the note is there. An administrator's own setting is left alone.
+If a process dies inside, the kernel drops its lock and the next one out restores; at worst the setting stays
+on until somebody comes by, which is harmless.
 
 Rejected: leaving it on (RCU callbacks then cost interrupts for everybody).
 """
@@ -60,8 +60,7 @@ def expedited() -> Iterator[bool]:
 
 
 def _begin() -> int:
-    """Join those who want it on. The lock file remembers, by its content, whether one of us switched it on.
-    """
+    """Join those who want it on; the lock file's content says whether one of us switched it on."""
     try:
         file = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:

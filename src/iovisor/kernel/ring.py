@@ -63,9 +63,7 @@ class RingBuffer:
         return self._ring.fd
 
     def __iter__(self) -> Iterator[bytes]:
-        """Every record that is there now, oldest first. Each is given back to the ring as soon as it is
-        yielded.
-        """
+        """Every record that is there now, oldest first, each given back to the ring as it is yielded."""
         consumer, producer, lengths, data = self._consumer, self._producer, self._lengths, self._data
         position = consumer[0]
         while position < producer[0]:

@@ -1,17 +1,17 @@
 """bpf(2), and nothing else.
 
-One system call, some forty commands, each with its own view on `union bpf_attr`.  The views are declared
+One system call, some forty commands, each with its own view on `union bpf_attr`. The views are declared
 below as ctypes structures, field by field in the order of <linux/bpf.h>, so that what is passed can be
-compared with the header by eye.  A structure may be longer than an old kernel knows: the kernel accepts that
+compared with the header by eye. A structure may be longer than an old kernel knows: the kernel accepts that
 as long as the unknown tail is zero, which is what a fresh structure is.
 
-Two ways to call.  `call` raises `BpfError` and is for everything done once.  Hot paths (map lookups, test
+Two ways to call. `call` raises `BpfError` and is for everything done once. Hot paths (map lookups, test
 runs) keep their structure filled in, change a field, and call `syscall(NUMBER, command, address, size)`
 themselves: it returns -1 on failure, with the reason in `ctypes.get_errno()`, and releases the interpreter
 lock meanwhile.
 
 Rejected: libbpf through ctypes (a moving ABI for what is a handful of structures), struct.pack with offsets
-(fast to write, impossible to review).  Kernel: 4.4 for the call; fields name the release that brought them
+(fast to write, impossible to review). Kernel: 4.4 for the call; fields name the release that brought them
 where it matters.
 """
 
@@ -261,16 +261,14 @@ Info = TypeVar("Info", bound=ctypes.Structure)
 
 
 def describe(descriptor: int, info: Info, operation: str) -> Info:
-    """Fill `info` with what the kernel knows of the object behind `descriptor` (BPF_OBJ_GET_INFO_BY_FD,
-    4.13).
-    """
+    """Fill `info` with what the kernel knows of the object behind `descriptor` (4.13)."""
     attributes = ObjectInfo(descriptor, ctypes.sizeof(info), ctypes.addressof(info))
     call(Command.OBJ_GET_INFO_BY_FD, attributes, operation)
     return info
 
 
 def identifiers(command: Command) -> list[int]:
-    """Every identifier in the system, for one of the *_GET_NEXT_ID commands.  Needs CAP_SYS_ADMIN."""
+    """Every identifier in the system, for one of the *_GET_NEXT_ID commands. Needs CAP_SYS_ADMIN."""
     found: list[int] = []
     attributes = Identifier()
     while attempt(command, attributes) == 0:
