@@ -106,6 +106,7 @@ MATCHES: list[tuple[str, Any, bytes, Verdict]] = [
     ("all of IPv6 is not IPv4", [accept(source="::/0")], v4(6, tcp()), DEFAULT),
     ("IPv6 /128", [accept(source="2001:db8::1")], v6(6, tcp()), PASS),
     ("IPv6, last bit", [accept(source="2001:db8::")], v6(6, tcp()), DEFAULT),
+    ("IPv6 source, high word", [accept(source="2001:db8:8000::/33")], v6(6, tcp()), DEFAULT),
     ("IPv6 /33, high word", [accept(destination="2001:db8:0::/33")], v6(6, tcp()), PASS),
     ("IPv6 /48, high word", [accept(destination="2001:db8:2::/48")], v6(6, tcp()), DEFAULT),
     ("IPv6 /127, low word", [accept(destination="2001:db8:1::2/127")], v6(6, tcp()), PASS),
@@ -147,7 +148,10 @@ HIDING: list[tuple[str, Any, bytes, Verdict]] = [
     ("IPv6 longer than the frame", [accept()], v6(6, tcp(), length=21), drop(Reason.MALFORMED)),
     ("ports in the padding", [WEB], v4(6, b"", trailer=tcp()), drop(Reason.MALFORMED)),
     ("IPv6, ports in the padding", [WEB], v6(6, b"", trailer=tcp()), drop(Reason.MALFORMED)),
-    ("IPv6, ports in the padding behind a header", [WEB], v6(60, header(6), trailer=tcp()), drop(Reason.MALFORMED)),
+    ("IPv6, ports in the padding behind a header", [WEB], v6(60, header(6, 24), trailer=tcp()),
+     drop(Reason.MALFORMED)),
+    ("IPv6, a header in the padding", [accept()], v6(60, header(47, 16)[:8], trailer=bytes(40)),
+     drop(Reason.MALFORMED)),
     ("padding", [WEB], v4(6, tcp(), trailer=bytes(6)), PASS),
     ("no transport header", [accept(protocol="udp")], v4(17, bytes(7)), drop(Reason.MALFORMED)),
     ("cut in the IP header", [accept()], ethernet(0x0800, bytes([0x45]) + bytes(18)), drop(Dropped.TRUNCATED)),
@@ -172,6 +176,9 @@ HIDING: list[tuple[str, Any, bytes, Verdict]] = [
     ("IPv6 atomic fragment", [WEB], v6(44, part(6, 0, 0, tcp(dst=81))), DEFAULT),
     ("IPv6 later fragment", [WEB], v6(44, part(6, 100, 0, bytes(4))), PASS),
     ("IPv6 tiny fragment", [accept()], v6(44, part(6, 0, 1, tcp()[:8]), trailer=tcp()), drop(Reason.TINY_FRAGMENT)),
+    ("IPv6 fragment, the fragment header counts", [accept()], v6(44, part(6, 0, 1, tcp()[:12]), trailer=tcp()[12:]),
+     drop(Reason.TINY_FRAGMENT)),
+    ("IPv6 later fragment, what follows is no header", [accept()], v6(44, part(60, 100, 0, bytes(1))), PASS),
     ("IPv6 first fragment ends in an extension", [accept()], v6(44, part(60, 0, 1, header(6)[:4]), trailer=tcp()),
      drop(Reason.TINY_FRAGMENT)),
     ("IPv6 overlap", [accept()], v6(44, part(6, 1, 0, bytes(8))), drop(Reason.OVERLAPPING_FRAGMENT)),
@@ -330,18 +337,24 @@ def test_rules_keep_their_counts_when_they_move() -> None:
 
 def test_a_change_writes_the_other_bank_and_then_switches(monkeypatch: pytest.MonkeyPatch) -> None:
     acl = Acl(rules=[accept(protocol="tcp"), accept(protocol="udp")])
-    frames = v4(6, tcp()), v4(17, udp())
+    frames = [v4(6, tcp()), v4(17, udp())]
     seen: list[str] = []
     for name, table in acl.tables.items():
         def update(key: bytes, value: bytes, mode: int, name: str = name, original: Any = table.home.update) -> Any:
             if name != "hits":
-                assert [acl.ingress(Packet(frame, INSIDE)) for frame in frames] == [PASS, PASS], "the old rules hold"
+                assert [acl.ingress(Packet(frame, INSIDE)) for frame in frames] == [PASS] * len(frames), "the old hold"
                 seen.append(name)
             return original(key, value, mode)
         monkeypatch.setattr(table.home, "update", update)
     acl.reconfigure(rules=[deny(protocol="tcp"), accept(protocol="udp")])
     assert seen == ["rules", "rules", "active"]
     assert [acl.ingress(Packet(frame, INSIDE)) for frame in frames] == [RULE, PASS]
+    seen.clear()
+    acl.reconfigure(rules=acl.config.rules)
+    assert seen == []
+    frames.clear()
+    acl.reconfigure(rules=[deny(protocol="sctp"), accept(protocol="udp")])
+    assert seen == ["rules", "active"], "the second slot of that bank says this already"
     seen.clear()
     acl.reconfigure(rules=acl.config.rules)
     assert seen == []

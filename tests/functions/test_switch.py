@@ -103,6 +103,10 @@ def test_a_move_counts_from_the_first_frame() -> None:                          
     assert bench.send(1, frame(A, B)) == {3: frame(A, B)}
     assert len(bench.switch.stations) == 2
     assert [bench.switch.loads[port].learned for port in range(4)] == [0, 1, 0, 1]
+    Clock.advance(200 * SECOND)
+    bench.send(2, frame(BROADCAST, A))
+    Clock.advance(200 * SECOND)
+    assert bench.verdict(1, frame(A, B)) == forward(2), "a move is traffic, too"
 
 
 def test_a_frame_to_its_own_side_is_filtered() -> None:                                                # L2-05
@@ -297,6 +301,8 @@ def test_a_storm_is_cut_to_its_rate() -> None:
     Clock.advance(SECOND // 10)
     assert [bench.verdict(0, frame(BROADCAST, A)) for _ in range(11)] == [FLOOD] * 10 + [drop(Reason.STORM)]
     Clock.advance(1000 * SECOND)
+    assert bench.verdict(0, frame(BROADCAST, A)) == FLOOD
+    Clock.advance(1000 * SECOND)
     assert [bench.verdict(0, frame(BROADCAST, A)) for _ in range(101)] == [FLOOD] * 100 + [drop(Reason.STORM)]
 
 
@@ -336,6 +342,7 @@ CASES: list[tuple[str, int, bytes, dict[int, bytes] | Reason]] = [
      {0: T(BROADCAST, A), 1: T(BROADCAST, A), 3: T(BROADCAST, A, 10)}),
     ("a VLAN that is not listed, trunk", 3, T(BROADCAST, A, 30), Reason.VLAN_INGRESS_FILTER),
     ("a neighbour in the same word of the bitmap", 3, T(BROADCAST, A, 11), Reason.VLAN_INGRESS_FILTER),
+    ("half a word further", 3, T(BROADCAST, A, 42), Reason.VLAN_INGRESS_FILTER),
     ("the same bit of another word", 3, T(BROADCAST, A, 74), Reason.VLAN_INGRESS_FILTER),
     ("untagged, trunk without native", 3, T(BROADCAST, A), Reason.VLAN_UNTAGGED),
     ("priority tag, trunk without native", 3, T(BROADCAST, A, 0xe000), Reason.VLAN_UNTAGGED),
@@ -470,10 +477,11 @@ def test_static_stations_come_and_go() -> None:
     assert bench.verdict(0, frame(B, A)) == FLOOD
 
 
-def test_turning_vlans_on_forgets_what_was_learned_without() -> None:
+@pytest.mark.parametrize("ports", [{}, {0: {"access": 10}}])
+def test_turning_vlans_on_forgets_what_was_learned_without(ports: dict[int, Any]) -> None:
     bench = Bench()
     bench.send(0, frame(BROADCAST, A))
-    bench.switch.reconfigure(vlans=True, ports={0: {"access": 10}})
+    bench.switch.reconfigure(vlans=True, ports=ports)
     assert len(bench.switch.stations) == 0
     bench.send(0, frame(BROADCAST, A))
     bench.switch.reconfigure(vlans=False, ports={})
@@ -516,6 +524,9 @@ def test_the_hot_path_looks_up_twice_and_stores_nothing(monkeypatch: pytest.Monk
     monkeypatch.setattr(bench.switch.stations, "written", lambda view: seen.append("a field"))
     assert bench.verdict(0, frame(B, A)) == forward(1)
     assert (looked, seen) == (["received", "stations", "stations"], [])
+    looked.clear()
+    assert bench.verdict(0, frame(MULTICAST, A)) == FLOOD
+    assert (looked, seen) == (["received", "stations"], [])
     Clock.advance(1)
     assert bench.verdict(0, frame(B, A)) == forward(1)
     assert seen == ["a field"], "a station that talks is refreshed"

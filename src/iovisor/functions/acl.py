@@ -457,7 +457,6 @@ class Acl(Function):
                 break
         if offset == 0:
             require(not is_extension(protocol), Reason.TOO_MANY_HEADERS)
-            require(payload >= 0, Reason.TINY_FRAGMENT if more != 0 else Reason.MALFORMED)
         return protocol, offset, more, payload
 
     def least(self, protocol: int) -> int:
