@@ -130,7 +130,7 @@ class Builder(Expressions):
         """The statements of the function on top of the stack, and what its end means."""
         context = self.stack[-1]
         self.statements(source.tree.body)
-        if ends(self.out):
+        if ends(self.out) or (not context.tail and isinstance(source.tree.body[-1], ast.Return)):
             return
         last = self._whole(source, context.scope)
         if context.tail:
@@ -385,6 +385,8 @@ class Builder(Expressions):
                 table = self.table(owner, self.visit(owner))
                 self.set_item(target, table, self.key(key, table, self.visit(key)), value)
             case ast.Tuple(elts=targets):
+                if isinstance(value, Static) and isinstance(value.value, tuple):
+                    value = Tuple(tuple(map(Static, value.value)))
                 if not isinstance(value, Tuple) or len(value.items) != len(targets):
                     raise CompileError(f"cannot take {len(targets)} values out of {describe(value)}", span)
                 items = [self.read(self.bind(i), span) if isinstance(i, ir.Expr) else i for i in value.items]
@@ -396,6 +398,9 @@ class Builder(Expressions):
     def assign(self, name: str, value: Value, span: Span, what: str = "") -> None:
         """Bind a local name of the function on top of the stack."""
         context = self.stack[-1]
+        many = name == "return" or context.source.writes.get(name, 0) > 1
+        if isinstance(value, Static) and isinstance(value.value, tuple) and many:
+            value = Tuple(tuple(map(Static, value.value)))
         if isinstance(value, Tuple) and value.items:
             if context.shapes.setdefault(name, len(value.items)) != len(value.items):
                 raise CompileError(f"{what or name} was a tuple of {context.shapes[name]}, is now of {len(value.items)}", span)

@@ -255,8 +255,8 @@ class Checker:
                 self.use(view, expr.span, state)
                 assert isinstance(view.type, ir.View)
                 return 0, view.type.layout.fields[name].mask
-            case ir.ConfigField():
-                return 0, (1 << (128 if _bits(expr) == 128 else 64)) - 1
+            case ir.ConfigField(bits=bits):
+                return 0, (1 << bits) - 1
             case ir.Unary(op=op, operand=operand):
                 low, high = self.integer(operand, state)
                 return (-high, -low) if op == "-" else (-high - 1, -low - 1)

@@ -196,9 +196,9 @@ class Expressions:
         if name in layout.fields:
             bits = layout.fields[name].bits
             if types[name] is bool:
-                value = ir.ConfigField(span, ir.Int(), name)
+                value = ir.ConfigField(span, ir.Int(), name, bits)
                 return ir.Compare(span, ir.Bool(), "!=", value, self.constant(span, 0))
-            return ir.ConfigField(span, ir.Int(128 if bits > 64 else 64), name)
+            return ir.ConfigField(span, ir.Int(128 if bits > 64 else 64), name, bits)
         if name in types:
             raise CompileError(f"`config.{name}` is not a number: let `configure` put it into a table", span)
         message = f"{self.spec.config.__name__} has no field `{name}`{self.similar(name, types)}"

@@ -159,6 +159,7 @@ class Field(Expr):
 @dataclass(eq=False)
 class ConfigField(Expr):
     name: str
+    bits: int
 
 
 @dataclass(eq=False)

@@ -193,7 +193,8 @@ class Xdp(Bpf):
     def frame_length(self, emit: Emitter) -> str:
         data, end = self.bounds(emit)
         numbers = [emit.value(f"ptrtoint ptr {p} to i64") for p in (end, data)]
-        return emit.value(f"sub i64 {numbers[0]}, {numbers[1]}")
+        length = emit.value(f"sub i64 {numbers[0]}, {numbers[1]}")
+        return emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {length})')      # nor may LLVM negate a pointer
 
     @lowers("length")
     def length(self, emit: Emitter, call: ir.Call) -> str:
