@@ -209,7 +209,9 @@ class Layout(metaclass=Slotted):
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and bytes(self) == bytes(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        """Of the bytes as they are now: a copy is a fine key of a dictionary, a view into living memory is not."""
+        return hash((type(self), bytes(self)))
 
     def __repr__(self) -> str:
         shown = (f"{name}={show(field, getattr(self, name))}" for name, field in self.fields.items())

@@ -236,6 +236,7 @@ class Bpf(Target):
         emit.label(host)
         emit.emit(f"ret i32 {passed}")
         emit.label(forward)
+        self.leave_by(emit, argument)
         self.onward(emit, argument)
         emit.jump(lost)
         emit.label(flood)
@@ -249,6 +250,10 @@ class Bpf(Target):
         """Tail-call what a slot of @next holds; falls through if it holds nothing."""
         array = self.pseudo(emit, MAP_BY_INDEX, "@next")
         emit.emit(f"call i64 inttoptr (i64 {TAIL_CALL} to ptr)(ptr %ctx, ptr {array}, i32 {slot})")
+
+    def leave_by(self, emit: Emitter, port: str) -> None:
+        """Tell what comes next through which port the packet leaves, an i32."""
+        raise NotImplementedError
 
     def report(self, emit: Emitter) -> None:
         """What tests need besides the verdict."""

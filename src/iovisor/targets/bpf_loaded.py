@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache as once
 from types import TracebackType
 from typing import Self
@@ -34,6 +34,7 @@ from ..kernel import (
 from ..kernel.ring import RingBuffer, ring_spec
 from ..language import machine
 from ..language.function import Function
+from ..language.layout import Record
 from ..language.machine import Machine
 from ..language.packet import Packet
 from ..language.tables import Home, TableSpec
@@ -73,12 +74,17 @@ def context_map() -> Map:
 class BpfLoaded:
     """An instance in the kernel.  Tables of `function` move there, entries included."""
 
-    def __init__(self, function: Function, target: str = "tc", entries: Sequence[str] = ("ingress",), *,
-                 cache: Cache | None = None, bare: bool = True, level: int = 2, cpu: str = "v4") -> None:
+    def __init__(self, function: Function, target: str = "tc", entries: Sequence[str] | Mapping[str, str] = ("ingress",),
+                 *, cache: Cache | None = None, bare: bool = True, level: int = 2, cpu: str = "v4") -> None:
+        """`entries` are the entries to load, or stages by name and the entry each runs: one entry may be loaded twice,
+        joined to different things.  A stage's own program array is `nexts[stage]`.
+        """
         self.function, self.target, self.bare = function, target, bare
+        self.stages = dict(entries) if isinstance(entries, Mapping) else {entry: entry for entry in entries}
         family, self.kind, self.attach = KINDS[target]
         self.compiled: dict[str, Compiled] = {
-            entry: compile(type(function), family(cpu, level), entry, cache) for entry in entries}
+            entry: compile(type(function), family(cpu, level), entry, cache) for entry in self.stages.values()}
+        self.nexts: dict[str, Map] = {}
         self.homes: dict[str, KernelHome] = {}
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
@@ -96,8 +102,9 @@ class BpfLoaded:
     def _make(self) -> None:
         self.maps |= {
             "@drops": Map.create(MapSpec("drops", MapKind.PER_CPU_ARRAY, 4, 8, 256)),
-            "@next": Map.create(MapSpec("next", MapKind.PROGRAM_ARRAY, 4, 4, FLOOD_SLOT + 1)),
             "@machine": machine_map()}
+        for stage in self.stages:
+            self.nexts[stage] = Map.create(MapSpec("next", MapKind.PROGRAM_ARRAY, 4, 4, FLOOD_SLOT + 1))
         if self.target == "xdp":
             self.maps["@context"] = context_map()
         if self.function.spec().events:
@@ -118,16 +125,17 @@ class BpfLoaded:
         with Map.create(MapSpec("config", MapKind.ARRAY, 4, len(value), 1, MapFlag.READ_ONLY_PROGRAM)) as config:
             config.update(ZERO, value)
             config.freeze()
-            fresh = {entry: self._load(entry, compiled, config) for entry, compiled in self.compiled.items()}
+            fresh = {stage: self._load(stage, config) for stage in self.stages}
         former, self.programs = self.programs, fresh
         for program in former.values():
             program.close()
 
-    def _load(self, entry: str, compiled: Compiled, config: Map) -> Program:
-        image, kind = compiled.image, type(self.function)
+    def _load(self, stage: str, config: Map) -> Program:
+        entry, kind = self.stages[stage], type(self.function)
+        image = self.compiled[entry].image
         spec = ProgramSpec(image.kind[:15], self.kind, image.code, "Dual BSD/GPL", image.btf, image.func_info,
                            image.line_info, self.attach)
-        maps = [config if name == "@config" else self.maps[name] for name in image.maps]
+        maps = [{"@config": config, "@next": self.nexts[stage]}.get(name) or self.maps[name] for name in image.maps]
         family = KINDS[self.target][0]()
         try:
             program = Program.load(spec, maps, 1 if dumping("verifier") else 0)
@@ -168,8 +176,9 @@ class BpfLoaded:
         metadata = bytes(_metadata(packet)).ljust(16, b"\0")
         seen = packet.port.to_bytes(8, "little") + metadata
         shared = self.maps["@context"]
-        if "@context" in self.compiled["ingress"].image.maps or packet.metadata:
+        if seen != self._seen or packet.metadata:
             shared.update_per_cpu(ZERO, [seen] * possible_cpus())
+            self._seen = seen
         ran = program.test_run(bytes(packet))
         if packet.metadata:
             values = shared.lookup_per_cpu(ZERO) or []
@@ -178,7 +187,7 @@ class BpfLoaded:
         packet.data[:], packet.tci, packet.tpid = again.data, again.tci, again.tpid
         return ran.return_value
 
-    def events(self) -> list[tuple[int, object, Packet]]:
+    def events(self) -> list[tuple[int, Record, Packet]]:
         """What was punted since the last call: (event index, event, packet)."""
         if self.ring is None:
             return []
@@ -201,12 +210,14 @@ class BpfLoaded:
             self.ring.close()
         for program in self.programs.values():
             program.close()
-        for name, owned in self.maps.items():
+        for name, found in self.maps.items():
             if name not in ("@machine", "@context"):
-                owned.close()
+                found.close()
+        for array in self.nexts.values():
+            array.close()
         for home in self.homes.values():
             home.close()
-        self.programs, self.maps, self.homes = {}, {}, {}
+        self.programs, self.maps, self.homes, self.nexts = {}, {}, {}, {}
 
     def __enter__(self) -> Self:
         return self
@@ -216,7 +227,7 @@ class BpfLoaded:
         self.close()
 
 
-def parse_event(function: Function, record: bytes) -> tuple[int, object, Packet]:
+def parse_event(function: Function, record: bytes) -> tuple[int, Record, Packet]:
     """A record of the ring: see `Bpf.punt`."""
     index, port, captured, _, tci, tpid = struct.unpack_from("<HHIIHH", record)
     event = function.spec().events[index]

@@ -325,6 +325,9 @@ class Tc(Bpf):
                 emit.emit(f"store i32 {part}, ptr {emit.offset('%ctx', CB + 4 + 4 * i)}, align 4")
         self.finish(emit, 0, 2)
 
+    def leave_by(self, emit: Emitter, port: str) -> None:
+        emit.emit(f"store i16 {emit.value(f'trunc i32 {port} to i16')}, ptr {emit.offset('%ctx', CB)}, align 4")
+
     def report(self, emit: Emitter) -> None:
         tci, tpid = self.tag_words(emit)
         mark = emit.value(f"or i64 {emit.value(f'shl i64 {tpid}, 16')}, {tci}")

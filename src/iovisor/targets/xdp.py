@@ -309,6 +309,10 @@ class Xdp(Bpf):
             self._put_back(emit)
         self.finish(emit, PASSED, DROPPED)
 
+    def leave_by(self, emit: Emitter, port: str) -> None:
+        if self.seen:
+            emit.emit(f"store i16 {emit.value(f'trunc i32 {port} to i16')}, ptr {self.seen}, align 4")
+
     def _put_back(self, emit: Emitter) -> None:
         """The tag returns to its bytes, in every packet that goes on."""
         kind = emit.value(f"lshr i32 {emit.value(f'load i32, ptr {emit.verdict}')}, 16")
