@@ -2,13 +2,13 @@
 
     .venv/bin/python tests/mutants.py [--count 60] [--seed 1] [--seconds 60] [FILE ...]
 
-Takes our own functions and the compiler's lowerings, changes one thing at a time (a comparison, an operator, a constant, a
-dropped statement, a negated test, an operand of an LLVM instruction), and runs the tests that are about that file in a copy
-of the tree.  A mutant the tests do not notice *survives*; the bar is 95 % killed.  Mutants that change nothing by
-construction (docstrings, messages, annotations, types for checkers) are not made.
+Takes our own functions and the compiler's lowerings, changes one thing at a time (a comparison, an operator, a constant,
+a dropped statement, a negated test, an operand of an LLVM instruction), and runs the tests that are about that file in a
+copy of the tree.  A mutant the tests do not notice *survives*; the bar is 95 % killed.  What cannot matter (docstrings,
+messages, annotations) is not mutated.
 
-Sampling is by seed, so that a run can be repeated; `--count 0` takes every mutant there is.  Nothing here is collected by
-pytest, and nothing outside the copy is written.
+Sampling is by seed, so that a run can be repeated; `--count 0` takes every mutant there is.  Nothing here is collected
+by pytest, and nothing outside the copy is written.
 """
 from __future__ import annotations
 
@@ -78,49 +78,44 @@ def _interesting(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def _changed(path: str, text: str, node: ast.AST) -> Iterator[Mutant]:
+    """The mutants of one node, all within one line."""
     lines = text.splitlines(keepends=True)
-    line = getattr(node, "lineno", 0)
-    if isinstance(node, (ast.Compare, ast.BinOp, ast.BoolOp, ast.AugAssign)):
-        old = node.ops[0] if isinstance(node, ast.Compare) else node.op
-        new = SWAPS.get(type(old))
-        if new is not None and node.end_lineno == line:
-            source = ast.get_source_segment(text, node) or ""
-            symbol, other = (_symbol(t()) for t in (type(old), new))
-            start = lines[line - 1].find(f" {symbol} ", node.col_offset) if not isinstance(node, ast.AugAssign) else -1
-            if source and 0 <= start < (node.end_col_offset or 0):
-                row = lines[line - 1]
-                yield _with(path, lines, line, row[:start] + f" {other} " + row[start + len(symbol) + 2:],
-                            f"{symbol} becomes {other}")
-    elif isinstance(node, ast.Constant) and type(node.value) is int and node.end_lineno == line:
-        row = lines[line - 1]
-        yield _with(path, lines, line, row[:node.col_offset] + str(node.value + 1) + row[node.end_col_offset:],
-                    f"{node.value} becomes {node.value + 1}")
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and node.end_lineno == line:
-        row = lines[line - 1]
-        yield _with(path, lines, line, row[:node.col_offset] + "pass" + row[node.end_col_offset:], "statement dropped")
-    elif isinstance(node, ast.If) and node.test.end_lineno == node.test.lineno and not isinstance(node.test, ast.Constant):
-        row, test = lines[node.test.lineno - 1], node.test
-        yield _with(path, lines, test.lineno, f"{row[:test.col_offset]}not ({row[test.col_offset:test.end_col_offset]})"
-                    f"{row[test.end_col_offset:]}", "test negated")
-    elif isinstance(node, ast.JoinedStr) and node.end_lineno == line:
-        row = lines[line - 1]
-        segment = row[node.col_offset:node.end_col_offset]
-        for old, new in TEXT:
-            if re.search(rf"\b{old}\b", segment) and "{" + old not in segment:
-                changed = re.sub(rf"\b{old}\b", new, segment, count=1)
-                yield _with(path, lines, line, row[:node.col_offset] + changed + row[node.end_col_offset:],
-                            f"{old} becomes {new}")
-                break
+    line, end = getattr(node, "lineno", 0), getattr(node, "end_lineno", -1)
+    if line != end and not isinstance(node, ast.If):
+        return
+    row = lines[line - 1] if line else ""
+    start, stop = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", 0)
+
+    def mutant(new: str, what: str, first: int = start, last: int = stop) -> Mutant:
+        changed = "".join([*lines[:line - 1], row[:first] + new + row[last:], *lines[line:]])
+        return Mutant(path, line, f"{what}: {row.strip()[:90]}", changed)
+
+    match node:
+        case ast.Compare(ops=[old, *_]) | ast.BinOp(op=old) | ast.BoolOp(op=old):
+            if type(old) in SWAPS:
+                symbol, other = _symbol(type(old)), _symbol(SWAPS[type(old)])
+                at = row.find(f" {symbol} ", start, stop)
+                if at >= 0:
+                    yield mutant(f" {other} ", f"{symbol} becomes {other}", at, at + len(symbol) + 2)
+        case ast.Constant(value=int(value)) if not isinstance(value, bool):
+            yield mutant(str(value + 1), f"{value} becomes {value + 1}")
+        case ast.Expr(value=ast.Call()):
+            yield mutant("pass", "dropped")
+        case ast.If(test=test) if test.lineno == test.end_lineno == line:
+            inner = row[test.col_offset:test.end_col_offset]
+            yield mutant(f"not ({inner})", "negated", test.col_offset, test.end_col_offset or 0)
+        case ast.JoinedStr():
+            segment = row[start:stop]
+            for before, after in TEXT:
+                if re.search(rf"\b{before}\b", segment) and "{" + before not in segment:
+                    yield mutant(re.sub(rf"\b{before}\b", after, segment, count=1), f"{before} becomes {after}")
+                    break
 
 
-def _symbol(operator: ast.AST) -> str:
+def _symbol(operator: type[ast.AST]) -> str:
     return {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=", ast.Add: "+",
             ast.Sub: "-", ast.BitAnd: "&", ast.BitOr: "|", ast.LShift: "<<", ast.RShift: ">>", ast.And: "and",
-            ast.Or: "or", ast.In: "in", ast.NotIn: "not in"}[type(operator)]
-
-
-def _with(path: str, lines: list[str], line: int, row: str, what: str) -> Mutant:
-    return Mutant(path, line, f"{what}: {row.strip()[:90]}", "".join([*lines[:line - 1], row, *lines[line:]]))
+            ast.Or: "or", ast.In: "in", ast.NotIn: "not in"}[operator]
 
 
 def survives(mutant: Mutant, copy: Path, seconds: float) -> bool:
