@@ -86,12 +86,17 @@ def test_push_gives_zero_headers_before_the_frame() -> None:
 
 
 def test_pop_removes_from_the_front() -> None:
-    pkt = Packet(bytes(range(8)))
+    pkt = Packet(bytes(range(20)))
     pkt.skip(3)
     pkt.pop(Word, Pair)
-    assert bytes(pkt) == b"\6\7" and pkt.cursor == 0
-    rejects(Dropped.TRUNCATED, lambda: pkt.pop(Word))
-    assert bytes(pkt) == b"\6\7"
+    assert bytes(pkt) == bytes(range(6, 20)) and pkt.cursor == 0
+
+
+def test_pop_leaves_an_ethernet_header_or_rejects() -> None:
+    pkt = Packet(bytes(range(15)))
+    view = pkt.parse(Pair)
+    rejects(Dropped.TRUNCATED, lambda: pkt.pop(Pair))
+    assert bytes(pkt) == bytes(range(15)) and view.b == 1, "a pop that rejects changes nothing"
 
 
 RESIZES: list[Callable[[Packet], object]] = [
