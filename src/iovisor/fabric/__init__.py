@@ -1,11 +1,13 @@
-"""A network running on one host.
+"""A network running on one host: functions joined port to port and to devices, in the kernel, wired by map writes.
 
-So far: one function joined to devices (`Running`).  Instances joined port to port, wiring, adoption and upgrade are the
-next chapter (docs/roadmap.md), and this package is their home.
+`Network` is the whole; `Running` is one function between devices.  docs/roadmap.md says what is still to come here:
+pins and adoption, upgrade, trace, capture.
 """
 from __future__ import annotations
 
 from .edges import Edge
+from .instance import Instance
+from .network import Network, PortRef, Traffic
 from .running import Running
 
-__all__ = ["Edge", "Running"]
+__all__ = ["Edge", "Instance", "Network", "PortRef", "Running", "Traffic"]

@@ -1,0 +1,98 @@
+"""An instance: one function of a network, in the kernel, and the places where it is joined to others.
+
+Its programs are reached through *roots*, program arrays of one slot, never directly: a new program takes over by one slot
+write, and every edge and hop that leads here follows.  What leaves is decided by *next* arrays, a slot a port: joining is a
+slot write too.
+
+    root[ingress] ──► ingress ──@next[port]──► root[egress] … egress ──@next[port]──► a device, or the next instance
+                         └──@next[FLOOD]──► flood ──► devices, or the next instances by recirculation
+
+A function without an egress goes straight from ingress to what its port is joined to.  `egress` runs twice over: in line,
+and (as the stage `hook`) at the egress hook of devices, for clones.
+"""
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from ..compiler.cache import Cache
+from ..kernel import Map, MapFlag, MapKind, MapSpec, Program
+from ..language.function import Function
+from ..language.ports import MOST as PORTS
+from ..language.ports import Ports
+from ..targets.bpf import FLOOD_SLOT
+from ..targets.bpf_loaded import BpfLoaded
+
+INGRESS, EGRESS, HOOK = "ingress", "egress", "hook"
+
+
+class Instance:
+    """Made by `Network.add`."""
+
+    def __init__(self, name: str, function: Function, cache: Cache | None = None) -> None:
+        self.name, self.function = name, function
+        self.has_egress = hasattr(function, EGRESS)
+        stages = {INGRESS: INGRESS} | ({EGRESS: EGRESS, HOOK: EGRESS} if self.has_egress else {})
+        with ExitStack() as undo:
+            self.loaded = undo.enter_context(BpfLoaded(function, "tc", stages, cache=cache, bare=False))
+            self.roots = {stage: undo.enter_context(Map.create(MapSpec("root", MapKind.PROGRAM_ARRAY, 4, 4, 1)))
+                          for stage in stages}
+            spec = MapSpec("members", MapKind.ARRAY, 4, 8 * PORTS, 1, MapFlag.MMAPABLE)
+            self.members = undo.enter_context(Map.create(spec))
+            self.words = self.members.mmap()
+            self.settle()
+            self._undo = undo.pop_all()
+
+    def settle(self) -> None:
+        """Point the roots at the programs that stand now: packets that come from here on run them."""
+        for stage, root in self.roots.items():
+            root.store(bytes(4), self.loaded.programs[stage])
+
+    def port(self, port: int | str) -> int:
+        """A port's number, by number or by the name the function gives it."""
+        declared = self.function.spec().ports
+        if isinstance(port, str) and port.isdigit():
+            port = int(port)
+        if isinstance(port, str):
+            number = declared.get(port)
+            if not isinstance(number, int):
+                known = ", ".join(f"{n}[0..{p.count - 1}]" if isinstance(p, Ports) else n for n, p in declared.items())
+                raise ValueError(f"{self.name} has no port {port!r}; it has {known or 'none'}")
+            return number
+        if not 0 <= port < self.function.spec().port_count:
+            raise ValueError(f"{self.name} has no port {port}; it has {self.function.spec().port_count}")
+        return port
+
+    def lead(self, port: int, onward: Program | None, hook: Program | None = None, inline: bool = True) -> None:
+        """Join a port: `onward` is where its packets go, `hook` what ends the egress stage at a device.
+
+        The slot written last is the one packets come through, so that none sees half of a join.
+        """
+        slot, nexts = port.to_bytes(4, "little"), self.loaded.nexts
+        if onward is None:
+            for array in nexts.values():
+                array.delete(slot)
+            return
+        if self.has_egress:
+            nexts[EGRESS].store(slot, onward)
+            if hook is not None:
+                nexts[HOOK].store(slot, hook)
+        direct = not self.has_egress or not inline
+        nexts[INGRESS].store(slot, onward if direct else self.loaded.programs[EGRESS])
+
+    def flood_by(self, program: Program) -> None:
+        """What happens to a packet that is flooded."""
+        self.loaded.nexts[INGRESS].store(FLOOD_SLOT.to_bytes(4, "little"), program)
+
+    def member(self, port: int, device: int, wire: int = 0) -> None:
+        """Where the clone for a port goes; device 0 for nowhere."""
+        self.words[8 * port:8 * port + 8] = device.to_bytes(4, "little") + wire.to_bytes(4, "little")
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Drops by the name of their reason."""
+        names = self.function.spec().reasons
+        return {names.get(reason, str(reason)): count for reason, count in self.loaded.drops.items()}
+
+    def close(self) -> None:
+        self.words.release()
+        self._undo.close()
