@@ -138,12 +138,16 @@ def passed() -> Program:
 
 
 def again(wires: Map, count: Count) -> Program:
-    """A recirculated clone: its mark says through which wire it enters, and how many hops it has made."""
+    """A recirculated clone: its mark says through which wire it enters, and how many hops it has made.
+
+    What has made none is the device's own chatter (IPv6 looks for neighbours on every device), no packet of the network.
+    """
     return _load("again", [
-        move(R6, R1), load(R7, R6, MARK, 4), move(R8, R7), compute(R8, ">>", WIRE_BITS), compute(R8, "<<", 16),
+        move(R6, R1), load(R7, R6, MARK, 4), move(R8, R7), compute(R8, ">>", WIRE_BITS),
+        jump_if(R8, "==", 0, "stranger"), compute(R8, "<<", 16),
         *_begin(0), store(R6, CB, R8, 4), store(R6, MARK, 0, 4), compute(R7, "&", (1 << WIRE_BITS) - 1),
         move(R1, R6), map_index(R2, 2), move(R3, R7), call(Helper.TAIL_CALL),
-        *count.dropped(Dropped.UNWIRED)], [*count.maps, wires])
+        *count.dropped(Dropped.UNWIRED), Label("stranger"), leave(DROP)], [*count.maps, wires])
 
 
 def flood(members: Map, ports: int, count: Count) -> Program:
