@@ -296,8 +296,10 @@ class Checker:
                 tops = [i[1] for i in (a, b) if i[0] >= 0]
                 return (0, min(tops)) if tops else _symmetric(a, b)
             case "|" | "^":
-                both = min(a[0], b[0]) >= 0
-                return (0, (1 << max(a[1], b[1]).bit_length()) - 1) if both else _symmetric(a, b)
+                if min(a[0], b[0]) < 0:
+                    return _symmetric(a, b)
+                least = max(a[0], b[0]) if op == "|" else 0
+                return least, (1 << max(a[1], b[1]).bit_length()) - 1
             case "<<" | ">>":
                 if not 0 <= b[0] <= b[1] < bits:
                     raise CompileError(f"the shift count may leave 0..{bits - 1}: mask it, e.g. `& {bits - 1}`", right.span)

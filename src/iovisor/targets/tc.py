@@ -48,7 +48,8 @@ class Tc(Bpf):
         return emit.value(f"inttoptr i64 {data} to ptr"), emit.value(f"inttoptr i64 {end} to ptr")
 
     def prologue(self, emit: Emitter) -> None:
-        if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length"}:
+        if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length", "push",
+                              "pop", "punt"}:
             self._settle_tag(emit)
         near = [high + n.statics[0].size if n.op != "load" else high + n.statics[0]
                 for n in ir.walk(emit.program) if isinstance(n, ir.Call) and n.op in ("parse", "peek", "load")
