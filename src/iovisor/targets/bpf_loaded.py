@@ -90,7 +90,6 @@ class BpfLoaded:
         self.programs: dict[str, Program] = {}
         self.ring: RingBuffer | None = None
         self._lock = threading.Lock()
-        self._seen: bytes | None = None
         try:
             self._make()
         except BaseException:
@@ -176,9 +175,8 @@ class BpfLoaded:
         metadata = bytes(_metadata(packet)).ljust(16, b"\0")
         seen = packet.port.to_bytes(8, "little") + metadata
         shared = self.maps["@context"]
-        if seen != self._seen or packet.metadata:
-            shared.update_per_cpu(ZERO, [seen] * possible_cpus())
-            self._seen = seen
+        # Every time: all instances of this process share the map, and programs write metadata into it.
+        shared.update_per_cpu(ZERO, [seen] * possible_cpus())
         ran = program.test_run(bytes(packet))
         if packet.metadata:
             values = shared.lookup_per_cpu(ZERO) or []
