@@ -45,7 +45,6 @@ def test_the_example_of_rfc_1071() -> None:
     """Section 3: the sum of 00 01 f2 03 f4 f5 f6 f7 is ddf2, after carries."""
     pkt = Packet(bytes.fromhex("0001f203f4f5f6f7"))
     total = checksum.of_bytes(pkt, 8)
-    assert total == 0x2ddf0
     assert (checksum.fold(total), checksum.finish(total)) == (0xddf2, 0x220d)
 
 
@@ -90,7 +89,7 @@ def test_adjusting_is_recomputing(data: bytes, new: int, at: int) -> None:
 # -- sums
 
 
-@given(st.binary(max_size=64), st.integers(0, 64), st.integers(0, 70))
+@given(st.binary(max_size=150), st.integers(0, 70), st.integers(0, 150))
 def test_any_bytes(data: bytes, offset: int, length: int) -> None:
     pkt = Packet(b"\xee\xee" + data)
     pkt.skip(2)
@@ -104,7 +103,7 @@ def test_any_bytes(data: bytes, offset: int, length: int) -> None:
 
 def test_too_many_bytes_reject() -> None:
     pkt = Packet(b"\xff" * 2049)
-    assert checksum.of_bytes(pkt, 2048) == 1024 * 0xffff
+    assert checksum.of_bytes(pkt, 2048) == 512 * 0xffff_ffff
     with pytest.raises(Reject) as caught:
         checksum.of_bytes(pkt, 2049)
     assert caught.value.reason == Dropped.REQUIRED
