@@ -12,9 +12,10 @@
 `cb[0]` is the port in its low half and the number of hops in its high half.  A loop of functions ends after `MOST_HOPS`
 with a named drop; the kernel's own limit, 33 tail calls, lies behind it.
 
-Packets that are forwarded leave by `bpf_redirect_peer` where the device is a veth whose other end is the workload: that
-skips a device hop, a third of the cost.  It also skips the device's egress hook, so the function's egress runs *before*,
-in line; a clone passes it at the hook.  A device that is no such veth would run it twice, so the in-line stage is left out.
+Packets that are forwarded leave by `bpf_redirect_peer` where the device is a veth whose other end is the workload:
+that skips a device hop, a third of the cost.  It also skips the device's egress hook, so the function's egress runs
+*before*, in line; a clone passes it at the hook.  A device that is no such veth would run it twice, so the in-line
+stage is left out.
 
 Every program counts what passes (per CPU, packets and bytes) and ends in a drop if the slot it wants is empty: nothing
 passes an edge that leads nowhere.
@@ -140,7 +141,8 @@ def passed() -> Program:
 def again(wires: Map, count: Count) -> Program:
     """A recirculated clone: its mark says through which wire it enters, and how many hops it has made.
 
-    What has made none is the device's own chatter (IPv6 looks for neighbours on every device), no packet of the network.
+    What has made none is the device's own chatter (IPv6 looks for neighbours on every device), no packet of the
+    network.
     """
     return _load("again", [
         move(R6, R1), load(R7, R6, MARK, 4), move(R8, R7), compute(R8, ">>", WIRE_BITS),
@@ -153,8 +155,9 @@ def again(wires: Map, count: Count) -> Program:
 def flood(members: Map, ports: int, count: Count) -> Program:
     """A clone to every member but the port the packet came from.
 
-    `members` holds, by port, {u32 device, u32 wire}: a device of ours and wire 0, or the recirculation device and the wire
-    through which the clone enters the next function.  A clone shares the bytes; whoever changes them first copies.
+    `members` holds, by port, {u32 device, u32 wire}: a device of ours and wire 0, or the recirculation device and the
+    wire through which the clone enters the next function.  A clone shares the bytes; whoever changes them first
+    copies.
     """
     return _load("flood", [
         move(R6, R1), *count.passed(),

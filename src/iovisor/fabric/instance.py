@@ -1,14 +1,14 @@
 """An instance: one function of a network, in the kernel, and the places where it is joined to others.
 
-Its programs are reached through *roots*, program arrays of one slot, never directly: a new program takes over by one slot
-write, and every edge and hop that leads here follows.  What leaves is decided by *next* arrays, a slot a port: joining is a
-slot write too.
+Its programs are reached through *roots*, program arrays of one slot, never directly: a new program takes over by one
+slot write, and every edge and hop that leads here follows.  What leaves is decided by *next* arrays, a slot a port:
+joining is a slot write too.
 
     root[ingress] ──► ingress ──@next[port]──► root[egress] … egress ──@next[port]──► a device, or the next instance
                          └──@next[FLOOD]──► flood ──► devices, or the next instances by recirculation
 
-A function without an egress goes straight from ingress to what its port is joined to.  `egress` runs twice over: in line,
-and (as the stage `hook`) at the egress hook of devices, for clones.
+A function without an egress goes straight from ingress to what its port is joined to.  `egress` runs twice over: in
+line, and (as the stage `hook`) at the egress hook of devices, for clones.
 """
 from __future__ import annotations
 

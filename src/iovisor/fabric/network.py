@@ -11,8 +11,8 @@ Nothing here compiles after the first function of a kind, and nothing that runs 
 complete, behind the packets' backs, before the slot that leads to it is written; the hook of a device is attached last.
 So a packet finds all of a join or nothing, and nothing means a counted drop.
 
-`insert` puts a two-port function on a link that carries traffic: its own two ways out stand before the link's two ends are
-turned to it, one slot write each; a packet that has passed an end goes the way it was sent.
+`insert` puts a two-port function on a link that carries traffic: its own two ways out stand before the link's two
+ends are turned to it, one slot write each; a packet that has passed an end goes the way it was sent.
 
 Clones for a neighbouring *function* cannot be made in the middle of a walk: they go once around a device of the network
 (its recirculation device) and begin a walk of their own, their hops counted on.
@@ -195,10 +195,10 @@ class Network:
                 instance.loaded.nexts[INGRESS].store(slot, instance.loaded.programs["egress"])
         instance.settle()
 
-    # -- looking --------------------------------------------------------------------------------------------------------
+    # -- looking ----------------------------------------------------------------------------------------------------
 
     def traffic(self, port: str | PortRef) -> tuple[Traffic, Traffic]:
-        """What came into a port from its device or its peer, and what went out of it."""
+        """What came into a port, from its device or its peer, and what went out of it."""
         at = self._ref(port)
         join = self.joins[at]
         received = self.joins[join.peer].sent if join.peer is not None else join.received
@@ -215,7 +215,7 @@ class Network:
                 own[reason.name] = count
         return {name: drops for name, drops in {**found, self.name: own}.items() if drops}
 
-    # -- parts ------------------------------------------------------------------------------------------------------------
+    # -- parts ------------------------------------------------------------------------------------------------------
 
     def _turn(self, at: PortRef, to: PortRef) -> None:
         """Make what leaves `at` enter `to`: one slot write; what was made before for `at` is let go after it."""
@@ -304,7 +304,8 @@ class Network:
         at = self._ref(port)
         if at in self.joins:
             join = self.joins[at]
-            raise ValueError(f"{at} is joined to {join.peer or f'device {join.edge.index if join.edge else 0}'} already")
+            where = f"device {join.edge.index}" if join.edge is not None else str(join.peer)
+            raise ValueError(f"{at} is joined to {where} already")
         return at
 
     def close(self) -> None:
