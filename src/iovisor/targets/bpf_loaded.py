@@ -176,7 +176,7 @@ class BpfLoaded:
         seen = packet.port.to_bytes(8, "little") + metadata
         shared = self.maps["@context"]
         # Every time: all instances of this process share the map, and programs write metadata into it.
-        shared.update_per_cpu(ZERO, [seen] * possible_cpus())
+        shared.update_per_cpu(ZERO, [seen] * _processors())
         ran = program.test_run(bytes(packet))
         if packet.metadata:
             values = shared.lookup_per_cpu(ZERO) or []
@@ -235,6 +235,9 @@ def parse_event(function: Function, record: bytes) -> tuple[int, Record, Packet]
     if tpid:
         packet.tci, packet.tpid = tci, tpid
     return index, event.decode(record[EVENT_HEADER:EVENT_HEADER + room]), packet
+
+
+_processors = once(possible_cpus)
 
 
 def _metadata(packet: Packet) -> bytes:
