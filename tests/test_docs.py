@@ -133,7 +133,7 @@ def run_page(text: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(folder)
     page = Page(re.sub(r"\W", "_", name), folder, monkeypatch)
     found = list(blocks(text))
-    for block, after in zip(found, [*found[1:], None], strict=True):
+    for block, after in zip(found, [*found[1:], None], strict=False):
         if "root" in block.words and os.geteuid() != 0:
             continue
         match block.words[0]:

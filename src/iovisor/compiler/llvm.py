@@ -80,6 +80,8 @@ class Emitter:
         self.where = ""
         self.slots: dict[ir.Var, Slots] = {}
         self.usable: set[ir.Var] = set()
+        self.bounds: tuple[str, str] | None = None      # a target's pointers to the packet, good in this block
+        self.helpers = 0
         self.leaving: dict[str, tuple[str, set[ir.Var] | None]] = {}
         self.places = _places(checked)
         self.shared = _shared(checked.program)
@@ -140,7 +142,7 @@ class Emitter:
         if self.open:
             self.emit(f"br label {name}")
         self.lines.append(f"{name[1:]}:")
-        self.open, self.block = True, name
+        self.open, self.block, self.bounds = True, name, None
 
     def jump(self, name: str) -> None:
         self.emit(f"br label {name}")
@@ -154,7 +156,9 @@ class Emitter:
         return result
 
     def helper(self, number: int, result: str, *args: str) -> str:
-        """Call a kernel helper; arguments are `type operand`."""
+        """Call a kernel helper; arguments are `type operand`.  It may move the packet."""
+        self.bounds = None
+        self.helpers += 1
         return self.value(f"call {result} inttoptr (i64 {number} to ptr)({', '.join(args)})")
 
     def declare(self, text: str) -> None:
@@ -172,20 +176,23 @@ class Emitter:
             self.emit(f"store i32 {reason}, ptr {self.reason}")
             self.jump(self.rejected)
             return
-        bad, good = self.name("bad"), self.name("good")
+        bad, good, bounds = self.name("bad"), self.name("good"), self.bounds
         self.split(when, bad, good)
         self.label(bad)
         self.reject(reason)
         self.label(good)
+        self.bounds = bounds
 
     @contextmanager
     def when(self, condition: str) -> Iterator[None]:
         """Instructions inside run if the condition holds; they must not end their block."""
-        yes, after = self.name("when"), self.name("after")
+        yes, after, bounds, helpers = self.name("when"), self.name("after"), self.bounds, self.helpers
         self.split(condition, yes, after)
         self.label(yes)
+        self.bounds = bounds
         yield
         self.label(after)
+        self.bounds = bounds if self.helpers == helpers else None
 
     # -- statements -------------------------------------------------------------------------------------------------
 
@@ -244,11 +251,13 @@ class Emitter:
 
     def stmt_If(self, stmt: ir.If) -> None:
         then, orelse, after = self.name("then"), self.name("else"), self.name("endif")
+        bounds, helpers = self.bounds, self.helpers
         self.branch(stmt.test, then, orelse)
-        before, ends = set(self.usable), []
+        bounds = bounds if self.helpers == helpers else None
+        before, ends, helpers = set(self.usable), [], self.helpers
         for name, body in ((then, stmt.then), (orelse, stmt.orelse)):
             self.label(name)
-            self.usable = set(before)
+            self.usable, self.bounds = set(before), bounds
             self.run(body)
             if self.open:
                 ends.append(self.usable)
@@ -256,12 +265,14 @@ class Emitter:
         if ends:
             self.label(after)
             self.usable = set.intersection(*ends)
+            self.bounds = bounds if self.helpers == helpers else None
 
     def stmt_Block(self, stmt: ir.Block) -> None:
-        after = self.name("after")
+        after, bounds, helpers = self.name("after"), self.bounds, self.helpers
         self.leaving[stmt.label] = (after, None)
         self.run(stmt.body)
         self._gather(stmt.label)
+        self.bounds = bounds if self.helpers == helpers else None
 
     def _gather(self, label: str) -> None:
         """Go on behind a block or a loop, if anything gets there."""
@@ -279,7 +290,7 @@ class Emitter:
 
     def stmt_Loop(self, stmt: ir.Loop) -> None:
         counter = self.slots_of(stmt.counter).value
-        stop = self.integer(stmt.stop, 64)
+        stop = self.target.bounded(self, self.integer(stmt.stop, 64), self.interval(stmt.stop))
         self.emit(f"store i64 {self.integer(stmt.start, 64)}, ptr {counter}")
         if any(isinstance(n, ir.Call) and self.target.loses(self, n) for s in stmt.body for n in ir.walk(s)):
             self.usable = set()

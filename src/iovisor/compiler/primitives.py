@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..language import machine, verdicts
-from ..language.layout import Header, Layout, Metadata, Record
+from ..language.layout import Header, Layout, Metadata, Record, shapes
 from ..language.packet import Packet
 from ..language.tables import NEW, Counter, Hash, Lpm, Table
 from . import ir
@@ -229,6 +229,8 @@ def _rewrite(build: Expressions, request: Request) -> Value:
             raise CompileError(message, request.span)
         if kind.layout.coverage is not None and kind.layout.coverage.field == name:
             raise CompileError(f"`{name}` follows from the other fields", request.span)
+        if shapes(kind.layout, name, under is not None and under != Static(None)):
+            raise CompileError(f"`{name}` decides what the transport checksum sums: make that checksum anew", request.span)
         if name in kind.layout.pseudo and under is None:
             raise CompileError(f"`{name}` counts in the checksum of the transport header: name it, `under=udp`, or "
                                "say `under=None` where there is none (a later fragment)", request.span)

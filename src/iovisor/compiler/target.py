@@ -88,6 +88,14 @@ class Target:
         """Whether pointers into the packet are lost after this primitive."""
         return False
 
+    def bounded(self, emit: Emitter, value: str, interval: tuple[int, int]) -> str:
+        """The end of a loop, so that the machine sees its bound.  A negative end may become any other: no turn is taken."""
+        return value
+
+    def limit(self, emit: Emitter, stop: str, interval: tuple[int, int]) -> str:
+        """The end of a loop, in a form whose bound the machine can see."""
+        return stop
+
     def config(self, emit: Emitter) -> str:
         """A pointer to the configuration record."""
         raise NotImplementedError

@@ -17,7 +17,7 @@ live can change (`place`), what they mean cannot.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
@@ -142,12 +142,14 @@ class Function:
         return verdict
 
     def reconfigure(self, config: Config | None = None, **values: Any) -> None:
-        """Change the configuration of a living instance; table sizes stay."""
+        """Change the configuration of a living instance.  Table sizes stay; how long entries live follows."""
         if config is not None and values:
             raise TypeError("reconfigure takes a configuration or values to change, not both")
         old, new = self.config, config or self.config.replaced(**values)
         self.configure(old, new)
         self.config = new
+        for name, described in self.spec().tables.items():
+            self.tables[name].spec = replace(self.tables[name].spec, ttl=described.resolve(new).ttl)
 
     def place(self, make: Callable[[TableSpec], Home]) -> None:
         """Move the tables to other homes, entries included."""

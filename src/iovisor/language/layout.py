@@ -225,23 +225,36 @@ def show(field: Field, value: int) -> str:
     return f"{value:#x}" if field.bits >= 16 and value > 999 else str(value)
 
 
-RESERVED = frozenset(Layout.__dict__) | {"coverage", "pseudo"}
+RESERVED = frozenset(Layout.__dict__) | {"coverage", "pseudo", "shaping"}
 
 
 class Header(Layout):
-    """Bytes on the wire.  `checksum=` declares what covers it, `pseudo=` which fields are in the pseudo-header."""
+    """Bytes on the wire.
+
+    `checksum=` declares what covers it, `pseudo=` which of its fields are in the pseudo-header of what it carries, and
+    `shaping=` which fields decide what a transport checksum sums (a protocol, a length): those cannot be rewritten
+    under one, because no difference of two values would tell.
+    """
 
     wire = True
     coverage: ClassVar[Checksum | None] = None
     pseudo: ClassVar[tuple[str, ...]] = ()
+    shaping: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, checksum: Checksum | None = None, pseudo: tuple[str, ...] = (), **keywords: Any) -> None:
+    def __init_subclass__(cls, checksum: Checksum | None = None, pseudo: tuple[str, ...] = (),
+                          shaping: tuple[str, ...] = (), **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        cls.coverage, cls.pseudo = checksum or cls.coverage, pseudo or cls.pseudo
-        for name in (*cls.pseudo, *((cls.coverage.field,) if cls.coverage else ())):
+        cls.coverage, cls.pseudo, cls.shaping = checksum or cls.coverage, pseudo or cls.pseudo, shaping or cls.shaping
+        for name in (*cls.pseudo, *cls.shaping, *((cls.coverage.field,) if cls.coverage else ())):
             if name not in cls.fields:
                 raise DeclarationError(f"{cls.__name__} has no field {name!r}")
         cls.guarded = frozenset(cls.fields) if cls.coverage else frozenset(cls.pseudo)
+
+
+def shapes(header: type[Header], name: str, under: bool) -> bool:
+    """Whether rewriting a field would change what a transport checksum sums: see `Header`."""
+    transport = header.coverage is not None and header.coverage.scope == "transport"
+    return name in header.shaping and (under or transport)
 
 
 class Record(Layout):

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any, TypeVar, overload
 
 from .errors import GuardedField, Reject
-from .layout import Header, Layout, Metadata
+from .layout import Header, Layout, Metadata, shapes
 from .verdicts import Dropped
 
 A = TypeVar("A", bound=Header)
@@ -168,6 +168,9 @@ class Packet:
             raise TypeError(f"{kind.__name__} has no field {next(iter(fields.keys() - touched))!r}")
         if kind.coverage is not None and kind.coverage.field in fields:
             raise GuardedField(f"{kind.__name__}.{kind.coverage.field} follows from the other fields")
+        for name in fields:
+            if shapes(kind, name, under is not None):
+                raise GuardedField(f"{kind.__name__}.{name} decides what the transport checksum sums: make that anew")
         before = bytes(header)
         fresh, header._fresh = header._fresh, True
         for name, value in fields.items():

@@ -43,6 +43,7 @@ class Bpf(Target):
     layout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
     attributes = 'nounwind "no-builtins" "no-jump-tables"="true"'
     load_bytes: ClassVar[int]
+    data_words: ClassVar[tuple[int, int]]       # where the context holds the packet's two ends
 
     def __init__(self, cpu: str = "v4", level: int = 2) -> None:
         super().__init__(cpu, level)
@@ -53,6 +54,30 @@ class Bpf(Target):
         emit.declare("declare i64 @llvm.bpf.pseudo(i64, i64)")
         number = emit.value(f"call i64 @llvm.bpf.pseudo(i64 {kind}, i64 {emit.map(name)})")
         return emit.value(f"inttoptr i64 {number} to ptr")
+
+    def bounded(self, emit: Emitter, value: str, interval: tuple[int, int]) -> str:
+        low, high = interval
+        if low == high or high < 0:
+            return value
+        if low < 0:
+            emit.declare("declare i64 @llvm.smax.i64(i64, i64)")
+            value = emit.value(f"call i64 @llvm.smax.i64(i64 {value}, i64 0)")
+        return lowering.bounded(emit, value, high)
+
+    def bounds(self, emit: Emitter) -> tuple[str, str]:
+        """Pointers to the packet's first byte and behind its last.
+
+        LLVM must not merge two of these loads: a pointer that passed through 32 bits is none to the verifier.  So they are
+        volatile and hidden, and what need not be loaded again is remembered in `emit.bounds`.
+        """
+        if emit.bounds is None:
+            ends = []
+            for offset in self.data_words:
+                part = emit.value(f"load volatile i32, ptr {emit.offset('%ctx', offset)}, align 4")
+                wide = emit.value(f"zext i32 {part} to i64")
+                ends.append(emit.value(f'call ptr asm "", "=r,0"(i64 {wide})'))
+            emit.bounds = ends[0], ends[1]
+        return emit.bounds
 
     def flags(self, emit: Emitter) -> str:
         return emit.value(f"load i64, ptr {self.pseudo(emit, VALUE_BY_INDEX, '@config')}")
@@ -77,6 +102,13 @@ class Bpf(Target):
         with emit.when(emit.value(f"icmp ne ptr {place}, null")):
             more = emit.value(f"add i64 {emit.value(f'load i64, ptr {place}')}, 1")
             emit.emit(f"store i64 {more}, ptr {place}")
+
+    def limit(self, emit: Emitter, stop: str, interval: tuple[int, int]) -> str:
+        """The verifier walks a loop turn by turn and must see where it ends, whatever LLVM made of the bound."""
+        if interval[0] == interval[1]:
+            return stop
+        most = emit.value(f"icmp sgt i64 {stop}, 0")
+        return lowering.bounded(emit, emit.value(f"select i1 {most}, i64 {stop}, i64 0"), max(interval[1], 1))
 
     # -- tables ------------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class Tc(Bpf):
     section = "tc"
     context = ("__sk_buff", 192 * 8)
     load_bytes = LOAD_BYTES
+    data_words = DATA, DATA_END
 
     # -- reaching the packet -------------------------------------------------------------------------------------------
 
@@ -42,10 +43,6 @@ class Tc(Bpf):
         """A 32-bit word of the context as i64."""
         part = emit.value(f"load i32, ptr {emit.offset('%ctx', offset)}, align 4")
         return emit.value(f"zext i32 {part} to i64")
-
-    def bounds(self, emit: Emitter) -> tuple[str, str]:
-        data, end = self.word(emit, DATA), self.word(emit, DATA_END)
-        return emit.value(f"inttoptr i64 {data} to ptr"), emit.value(f"inttoptr i64 {end} to ptr")
 
     def prologue(self, emit: Emitter) -> None:
         if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length", "push",

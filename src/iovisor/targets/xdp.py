@@ -33,6 +33,7 @@ class Xdp(Bpf):
     section = "xdp"
     context = ("xdp_md", 24 * 8)
     load_bytes = LOAD_BYTES
+    data_words = 0, 4
 
     # -- the two ways to see a tag ---------------------------------------------------------------------------------------
 
@@ -94,11 +95,6 @@ class Xdp(Bpf):
         emit.store_swapped(emit.offset(data, 14), tci, 0, 16)
 
     # -- reaching the packet -------------------------------------------------------------------------------------------------
-
-    def bounds(self, emit: Emitter) -> tuple[str, str]:
-        words = [emit.value(f"load i32, ptr {emit.offset('%ctx', n)}, align 4") for n in (0, 4)]
-        wide = [emit.value(f"zext i32 {w} to i64") for w in words]
-        return emit.value(f"inttoptr i64 {wide[0]} to ptr"), emit.value(f"inttoptr i64 {wide[1]} to ptr")
 
     def base(self, emit: Emitter, data: str) -> str:
         """What lies behind the addresses is counted from here."""

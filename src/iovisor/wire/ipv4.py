@@ -45,7 +45,7 @@ class IpProtocol(IntEnum):
     SHIM6 = 140
 
 
-class IPv4(Header, checksum=Checksum("checksum", "header"), pseudo=("src", "dst")):
+class IPv4(Header, checksum=Checksum("checksum", "header"), pseudo=("src", "dst"), shaping=("proto", "length", "ihl")):
     """RFC 791 section 3.1; DSCP of RFC 2474 section 3, ECN of RFC 3168 section 5."""
 
     version: u4 = 4

@@ -12,7 +12,7 @@ from __future__ import annotations
 from iovisor.language import Checksum, Header, inline, u16
 
 
-class Udp(Header, checksum=Checksum("checksum", "transport", pseudo=True, optional=True)):
+class Udp(Header, checksum=Checksum("checksum", "transport", pseudo=True, optional=True), shaping=("length",)):
     """RFC 768, "Format"."""
 
     src: u16
