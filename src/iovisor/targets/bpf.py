@@ -64,19 +64,25 @@ class Bpf(Target):
             value = emit.value(f"call i64 @llvm.smax.i64(i64 {value}, i64 0)")
         return lowering.bounded(emit, value, high)
 
+    def context_word(self, emit: Emitter, offset: int) -> str:
+        """32 bits of the context, i32.
+
+        Through the intrinsic that fixes base and offset: the verifier wants every load of the context at a constant offset
+        and for itself, and LLVM would merge it with others.
+        """
+        emit.declare("declare i32 @llvm.bpf.getelementptr.and.load.i32(ptr, i1, i8, i8, i8, i1, ...)")
+        return emit.value("call i32 (ptr, i1, i8, i8, i8, i1, ...) @llvm.bpf.getelementptr.and.load.i32("
+                          f"ptr elementtype(i8) %ctx, i1 false, i8 0, i8 1, i8 2, i1 true, i32 {offset})")
+
     def bounds(self, emit: Emitter) -> tuple[str, str]:
         """Pointers to the packet's first byte and behind its last.
 
-        LLVM must not merge two of these loads: a pointer that passed through 32 bits is none to the verifier.  So they are
-        volatile and hidden, and what need not be loaded again is remembered in `emit.bounds`.
+        Hidden, because a pointer that passed through 32 bits, as LLVM may merge two of them, is none to the verifier.
         """
         if emit.bounds is None:
-            ends = []
-            for offset in self.data_words:
-                part = emit.value(f"load volatile i32, ptr {emit.offset('%ctx', offset)}, align 4")
-                wide = emit.value(f"zext i32 {part} to i64")
-                ends.append(emit.value(f'call ptr asm "", "=r,0"(i64 {wide})'))
-            emit.bounds = ends[0], ends[1]
+            wide = [emit.value(f"zext i32 {self.context_word(emit, offset)} to i64") for offset in self.data_words]
+            emit.bounds = emit.value(f'call ptr asm "", "=r,0"(i64 {wide[0]})'), \
+                emit.value(f'call ptr asm "", "=r,0"(i64 {wide[1]})')
         return emit.bounds
 
     def flags(self, emit: Emitter) -> str:

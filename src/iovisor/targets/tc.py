@@ -41,8 +41,7 @@ class Tc(Bpf):
 
     def word(self, emit: Emitter, offset: int) -> str:
         """A 32-bit word of the context as i64."""
-        part = emit.value(f"load i32, ptr {emit.offset('%ctx', offset)}, align 4")
-        return emit.value(f"zext i32 {part} to i64")
+        return emit.value(f"zext i32 {self.context_word(emit, offset)} to i64")
 
     def prologue(self, emit: Emitter) -> None:
         if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length", "push",
@@ -57,7 +56,7 @@ class Tc(Bpf):
         if "meta" in emit.operations:
             self.metadata = emit.slot("[4 x i32]", 8)
             for i in range(4):
-                part = emit.value(f"load i32, ptr {emit.offset('%ctx', CB + 4 + 4 * i)}, align 4")
+                part = self.context_word(emit, CB + 4 + 4 * i)
                 emit.emit(f"store i32 {part}, ptr {emit.offset(self.metadata, 4 * i)}, align 4")
 
     def _pull_near(self, emit: Emitter, near: int) -> None:
@@ -197,7 +196,7 @@ class Tc(Bpf):
 
     @lowers("tpid")
     def tpid(self, emit: Emitter, call: ir.Call) -> str:
-        raw = emit.value(f"load i32, ptr {emit.offset('%ctx', VLAN_PROTO)}, align 4")
+        raw = self.context_word(emit, VLAN_PROTO)
         return self._if_tagged(emit, self._swapped(emit, emit.value(f"trunc i32 {raw} to i16")))
 
     def _swapped(self, emit: Emitter, half: str) -> str:
@@ -218,7 +217,7 @@ class Tc(Bpf):
         raw = emit.slot("i16")
         emit.emit(f"store i16 {_RAW_8100}, ptr {raw}")
         with emit.when(emit.value(f"icmp ne i64 {self.word(emit, VLAN_PRESENT)}, 0")):
-            proto = emit.value(f"load i32, ptr {emit.offset('%ctx', VLAN_PROTO)}, align 4")
+            proto = self.context_word(emit, VLAN_PROTO)
             emit.emit(f"store i16 {emit.value(f'trunc i32 {proto} to i16')}, ptr {raw}")
             emit.helper(VLAN_POP, "i64", "ptr %ctx")
         self._checked(emit, self._push_tag(emit, emit.value(f"load i16, ptr {raw}"), tci))
