@@ -174,13 +174,15 @@ class Function:
 
 
 def _move(spec: TableSpec, old: Home, new: Home) -> None:
-    for key, value in list(old.items()):
+    """Copy entries; of an array in Python memory only those that were ever written exist."""
+    entries = old.entries if isinstance(old, PythonHome) else dict(old.items())
+    for key, value in list(entries.items()):
         if spec.inner is not None:
             inner = old.inner(key)
             if inner is not None:
                 _move(spec.inner, inner, new.create(key, spec.inner))
         elif spec.kind not in ("array", "counter") or any(value):
-            new.update(key, value, 0)
+            new.update(key, bytes(value), 0)
 
 
 def _specify(cls: type[Function]) -> FunctionSpec:

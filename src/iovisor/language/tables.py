@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args, get_origin
 
 from .addresses import Prefix
@@ -52,19 +53,19 @@ class TableSpec:
     per_cpu: bool = False
     inner: TableSpec | None = None
 
-    @property
+    @cached_property
     def key_size(self) -> int:
         """What a key takes: arrays and counters are indexed by 32 bits, prefixes begin with a 32-bit length."""
         if self.kind in ("array", "counter"):
             return 4
         return size_of(self.key) + (4 if self.kind == "lpm" else 0)
 
-    @property
+    @cached_property
     def value_size(self) -> int:
         """What a value takes, without the hidden stamp."""
         return 4 if self.inner is not None else size_of(self.value)
 
-    @property
+    @cached_property
     def stored_size(self) -> int:
         """What an entry takes: the stamp of a mortal one is aligned to 8."""
         return self.value_size if not self.ttl else -(-self.value_size // 8) * 8 + STAMP
