@@ -5,6 +5,8 @@ order, and the kernel's own helpers take their differences in this form.
 """
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..compiler import ir
 from ..compiler.llvm import Emitter, Pointer
 from ..language.integers import storage, width
@@ -12,15 +14,24 @@ from ..language.layout import Field, Header, Layout
 from ..language.packet import FARTHEST
 
 
-def difference(emit: Emitter, view: ir.Var, before: list[str], names: list[str]) -> str:
-    """The sum of (~old + new) over the words these fields touch, i64, after the fields were written."""
-    total = "0"
+@dataclass(frozen=True)
+class Change:
+    """What rewritten fields add to a one's complement sum: an i64 operand, and the most it can be."""
+
+    sum: str
+    most: int
+
+
+def difference(emit: Emitter, view: ir.Var, before: list[str], names: list[str]) -> Change:
+    """The sum of (~old + new) over the words these fields touch, after the fields were written."""
+    total, most = "0", 0
     for old, (offset, bits) in zip(before, words(view, names), strict=True):
         new = _raw(emit, view, offset, bits)
         gone = emit.value(f"xor i64 {old}, {(1 << bits) - 1}")
         both = emit.value(f"add i64 {gone}, {new}")
         total = both if total == "0" else emit.value(f"add i64 {total}, {both}")
-    return total
+        most += 2 * ((1 << bits) - 1)
+    return Change(total, most)
 
 
 def words(view: ir.Var, names: list[str]) -> list[tuple[int, int]]:
@@ -51,7 +62,7 @@ def _raw(emit: Emitter, view: ir.Var, offset: int, bits: int) -> str:
     return emit.value(f"zext i{bits} {part} to i64")
 
 
-def adjust(emit: Emitter, view: ir.Var, change: str) -> None:
+def adjust(emit: Emitter, view: ir.Var, change: Change) -> None:
     """Apply a difference to a header's checksum field, in place."""
     kind = view.type
     assert isinstance(kind, ir.View) and issubclass(kind.layout, Header) and kind.layout.coverage is not None
@@ -59,18 +70,28 @@ def adjust(emit: Emitter, view: ir.Var, change: str) -> None:
     emit.reachable(view)
     place = emit.target.address(emit, view, kind.layout.fields[coverage.field].span[0])
     old = emit.value(f"load i16, ptr {place}, align 1")
-    wide = emit.value(f"xor i64 {emit.value(f'zext i16 {old} to i64')}, 4294967295")
-    total = emit.value(f"add i64 {wide}, {change}")
-    for _ in range(4):
-        low, high = emit.value(f"and i64 {total}, 65535"), emit.value(f"lshr i64 {total}, 16")
-        total = emit.value(f"add i64 {low}, {high}")
-    new = emit.value(f"xor i16 {emit.value(f'trunc i64 {total} to i16')}, -1")
     if coverage.optional:
-        zero = emit.value(f"icmp eq i16 {new}, 0")
-        new = emit.value(f"select i1 {zero}, i16 -1, i16 {new}")
-        absent = emit.value(f"icmp eq i16 {old}, 0")
-        new = emit.value(f"select i1 {absent}, i16 0, i16 {new}")
-    emit.emit(f"store i16 {new}, ptr {place}, align 1")
+        with emit.when(emit.value(f"icmp ne i16 {old}, 0")):
+            new = _adjusted(emit, old, change)
+            zero = emit.value(f"icmp eq i16 {new}, 0")
+            emit.emit(f"store i16 {emit.value(f'select i1 {zero}, i16 -1, i16 {new}')}, ptr {place}, align 1")
+    else:
+        emit.emit(f"store i16 {_adjusted(emit, old, change)}, ptr {place}, align 1")
+
+
+def _adjusted(emit: Emitter, old: str, change: Change) -> str:
+    """A checksum after a change, i16.  The sum is never zero, so neither is what it folds to.
+
+    The last two folds are one multiplication: of a sum below 2**32, bits 32 to 47 of its product with 2**32 + 2**16 + 1
+    are both halves added, with the carry.
+    """
+    gone = emit.value(f"xor i32 {emit.value(f'zext i16 {old} to i32')}, -1")
+    total = emit.value(f"add i64 {emit.value(f'zext i32 {gone} to i64')}, {change.sum}")
+    low, high = emit.value(f"and i64 {total}, 65535"), emit.value(f"lshr i64 {total}, 16")
+    total = emit.value(f"add i64 {low}, {high}")
+    assert 0xffffffff + change.most < 1 << 47
+    folded = emit.value(f"lshr i64 {emit.value(f'mul i64 {total}, {1 << 32 | 1 << 16 | 1}')}, 32")
+    return emit.value(f"xor i16 {emit.value(f'trunc i64 {folded} to i16')}, -1")
 
 
 def rewrite(emit: Emitter, call: ir.Call, cover: object, below: object) -> None:
@@ -200,5 +221,5 @@ def age(emit: Emitter, address: str, spec: object, ttl: str) -> str:
     return emit.value(f"load ptr, ptr {result}")
 
 
-__all__ = ["Pointer", "adjust", "age", "bounded", "copy_bytes", "key", "move_cursor", "offset_of", "rewrite", "scalar",
-           "skip", "stored"]
+__all__ = ["Change", "Pointer", "adjust", "age", "bounded", "copy_bytes", "key", "move_cursor", "offset_of", "rewrite",
+           "scalar", "skip", "stored"]

@@ -284,7 +284,7 @@ class Tc(Bpf):
 
     @lowers("rewrite")
     def rewrite(self, emit: Emitter, call: ir.Call) -> None:
-        def own(view: ir.Var, change: str) -> None:
+        def own(view: ir.Var, change: lowering.Change) -> None:
             assert isinstance(view.type, ir.View) and issubclass(view.type.layout, Header)
             coverage = view.type.layout.coverage
             assert coverage is not None
@@ -295,7 +295,7 @@ class Tc(Bpf):
 
         lowering.rewrite(emit, call, own, lambda view, change: self._replace(emit, view, change, PSEUDO_HEADER))
 
-    def _replace(self, emit: Emitter, view: ir.Var, change: str, flags: int) -> None:
+    def _replace(self, emit: Emitter, view: ir.Var, change: lowering.Change, flags: int) -> None:
         """The kernel's helper by difference: right for full and for partial checksums."""
         assert isinstance(view.type, ir.View) and issubclass(view.type.layout, Header)
         coverage = view.type.layout.coverage
@@ -306,8 +306,9 @@ class Tc(Bpf):
         field = view.type.layout.fields[coverage.field].span[0]
         where = str(low + field) if low == high else emit.value(f"add i64 {start}, {field}")
         cut = where if where.isdigit() else emit.value(f"trunc i64 {where} to i32")
-        folded = change
-        for _ in range(2):
+        folded, most = change.sum, change.most
+        while most >> 32:
+            most = (1 << 32) - 1 if most < (1 << 33) - 1 else (1 << 32) + (most >> 32)
             least, rest = emit.value(f"and i64 {folded}, 4294967295"), emit.value(f"lshr i64 {folded}, 32")
             folded = emit.value(f"add i64 {least}, {rest}")
         flags |= MANGLED_ZERO if coverage.optional else 0

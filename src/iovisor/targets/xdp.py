@@ -292,7 +292,7 @@ class Xdp(Bpf):
 
     @lowers("rewrite")
     def rewrite(self, emit: Emitter, call: ir.Call) -> None:
-        def mend(view: ir.Var, change: str) -> None:
+        def mend(view: ir.Var, change: lowering.Change) -> None:
             assert isinstance(view.type, ir.View) and issubclass(view.type.layout, Header)
             lowering.adjust(emit, view, change)
 
