@@ -315,7 +315,7 @@ class Builder(Expressions):
     def stmt_Match(self, node: ast.Match) -> None:
         subject = self.visit(node.subject)
         if isinstance(subject, ir.Expr) and not isinstance(subject, ir.Const):
-            subject = self.read(self.bind(subject), self.span(node.subject))
+            subject = self.kept(subject)
         self._cases(node.cases, subject)
 
     def _cases(self, cases: list[ast.match_case], subject: Value) -> None:
@@ -389,7 +389,7 @@ class Builder(Expressions):
                     value = Tuple(tuple(map(Static, value.value)))
                 if not isinstance(value, Tuple) or len(value.items) != len(targets):
                     raise CompileError(f"cannot take {len(targets)} values out of {describe(value)}", span)
-                items = [self.read(self.bind(i), span) if isinstance(i, ir.Expr) else i for i in value.items]
+                items = [self.kept(i) for i in value.items]
                 for part, item in zip(targets, items, strict=True):
                     self.store(part, item)
             case _:

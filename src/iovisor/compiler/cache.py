@@ -150,5 +150,5 @@ def _encode(image: Image) -> dict[str, Any]:
 
 
 def _decode(data: dict[str, Any]) -> Image:
-    parts = {name: base64.b85decode(data[name]) for name in BYTES}
-    return Image(data["kind"], data["entry"], data["target"], maps=tuple(data["maps"]), **parts)
+    code, btf, functions, lines = (base64.b85decode(data[name]) for name in BYTES)
+    return Image(data["kind"], data["entry"], data["target"], code, tuple(data["maps"]), btf, functions, lines)

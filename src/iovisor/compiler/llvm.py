@@ -290,7 +290,9 @@ class Emitter:
 
     def stmt_Loop(self, stmt: ir.Loop) -> None:
         counter = self.slots_of(stmt.counter).value
-        stop = self.target.bounded(self, self.integer(stmt.stop, 64), self.interval(stmt.stop))
+        stop = self.integer(stmt.stop, 64)
+        if self.interval(stmt.start)[0] >= 0:
+            stop = self.target.bounded(self, stop, self.interval(stmt.stop))
         self.emit(f"store i64 {self.integer(stmt.start, 64)}, ptr {counter}")
         if any(isinstance(n, ir.Call) and self.target.loses(self, n) for s in stmt.body for n in ir.walk(s)):
             self.usable = set()
@@ -444,8 +446,8 @@ class Emitter:
                 return self._choose(test, yes, no, "i1", self.truth)
             case ir.Logic(op=op, left=left, right=right):
                 flag = ir.Const(expr.span, ir.Bool(), int(op == "or"))
-                arms = (right, flag) if op == "and" else (flag, right)
-                return self._choose(left, *arms, "i1", self.truth)
+                yes, no = (right, flag) if op == "and" else (flag, right)
+                return self._choose(left, yes, no, "i1", self.truth)
         raise TypeError(expr)
 
     def branch(self, expr: ir.Expr, yes: str, no: str) -> None:
@@ -551,7 +553,7 @@ class Emitter:
                     slots = Slots(self.slot(f"i{bits}"), "", self.slot("i1") if optional else "")
                 case ir.Bool():
                     slots = Slots(self.slot("i1"))
-                case ir.Verdict():
+                case _:
                     slots = Slots(self.slot("i32"))
             self.slots[var] = slots
         return self.slots[var]

@@ -89,12 +89,8 @@ class Target:
         return False
 
     def bounded(self, emit: Emitter, value: str, interval: tuple[int, int]) -> str:
-        """The end of a loop, so that the machine sees its bound.  A negative end may become any other: no turn is taken."""
+        """The end of a loop that begins at zero or above, in a form whose bound the machine can see."""
         return value
-
-    def limit(self, emit: Emitter, stop: str, interval: tuple[int, int]) -> str:
-        """The end of a loop, in a form whose bound the machine can see."""
-        return stop
 
     def config(self, emit: Emitter) -> str:
         """A pointer to the configuration record."""

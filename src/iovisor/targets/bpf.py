@@ -56,6 +56,7 @@ class Bpf(Target):
         return emit.value(f"inttoptr i64 {number} to ptr")
 
     def bounded(self, emit: Emitter, value: str, interval: tuple[int, int]) -> str:
+        """The verifier walks a loop turn by turn and must see where it ends, whatever LLVM made of the bound."""
         low, high = interval
         if low == high or high < 0:
             return value
@@ -108,13 +109,6 @@ class Bpf(Target):
         with emit.when(emit.value(f"icmp ne ptr {place}, null")):
             more = emit.value(f"add i64 {emit.value(f'load i64, ptr {place}')}, 1")
             emit.emit(f"store i64 {more}, ptr {place}")
-
-    def limit(self, emit: Emitter, stop: str, interval: tuple[int, int]) -> str:
-        """The verifier walks a loop turn by turn and must see where it ends, whatever LLVM made of the bound."""
-        if interval[0] == interval[1]:
-            return stop
-        most = emit.value(f"icmp sgt i64 {stop}, 0")
-        return lowering.bounded(emit, emit.value(f"select i1 {most}, i64 {stop}, i64 0"), max(interval[1], 1))
 
     # -- tables ------------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,8 @@ class NativeLoaded:
         self.metadata, self.counts = ctypes.create_string_buffer(16), (ctypes.c_uint64 * 256)()
         self.event = ctypes.create_string_buffer(4096)
         self.start = ctypes.addressof(self.buffer) + HEADROOM
-        self.contexts, self.entries = {}, {}
+        self.contexts: dict[str, _Context] = {}
+        self.entries: dict[str, tuple[Any, int]] = {}
         self.engines: list[Any] = []
         self.pointers: list[Any] = []
         for entry, image in self.images.items():
@@ -55,7 +56,7 @@ class NativeLoaded:
 
     def _home(self, spec: TableSpec) -> Home:
         home = self.homes[spec.name] = NativeHome(spec)
-        return home  # type: ignore[return-value]
+        return home
 
     def _link(self, entry: str, code: bytes, maps: tuple[str, ...]) -> None:
         import llvmlite.binding as llvm

@@ -97,7 +97,8 @@ class Tc(Bpf):
             header = call.args[0]
             assert isinstance(header.type, ir.View) and issubclass(header.type.layout, Header)
             coverage = header.type.layout.coverage
-            return call.statics[1] is not None or (coverage is not None and coverage.scope == "transport")
+            covered: bool = coverage is not None and coverage.scope == "transport"
+            return covered or call.statics[1] is not None
         return call.op in ("push", "pop", "tag", "untag", "retag")
 
     def reach(self, emit: Emitter, view: ir.Var) -> None:
@@ -219,7 +220,7 @@ class Tc(Bpf):
         with emit.when(emit.value(f"icmp ne i64 {self.word(emit, VLAN_PRESENT)}, 0")):
             proto = self.context_word(emit, VLAN_PROTO)
             emit.emit(f"store i16 {emit.value(f'trunc i32 {proto} to i16')}, ptr {raw}")
-            emit.helper(VLAN_POP, "i64", "ptr %ctx")
+            self._pop_tag(emit)
         self._checked(emit, self._push_tag(emit, emit.value(f"load i16, ptr {raw}"), tci))
 
     @lowers("tag")
@@ -231,8 +232,19 @@ class Tc(Bpf):
     @lowers("untag")
     def untag(self, emit: Emitter, call: ir.Call) -> None:
         with emit.when(emit.value(f"icmp ne i64 {self.word(emit, VLAN_PRESENT)}, 0")):
-            emit.helper(VLAN_POP, "i64", "ptr %ctx")
+            self._pop_tag(emit)
         emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    def _pop_tag(self, emit: Emitter) -> None:
+        """Remove the outer tag; an inner one comes in its place.
+
+        Whether there is an inner one the kernel takes from `skb->protocol`, which resizing leaves as it was: a tag put
+        before the bytes and taken away again makes it read them.
+        """
+        if emit.operations & {"push", "pop"}:
+            self._push_tag(emit, str(_RAW_8100), "0")
+            emit.helper(VLAN_POP, "i64", "ptr %ctx")
+        emit.helper(VLAN_POP, "i64", "ptr %ctx")
 
     def _checked(self, emit: Emitter, status: str) -> None:
         emit.reject(Dropped.RESIZE, emit.value(f"icmp ne i64 {status}, 0"))
