@@ -2,7 +2,7 @@
 #include "nf.h"
 
 enum { NOT_TRANSLATABLE = 16, UNKNOWN };
-enum { TCP = 6, UDP = 17, INSIDE = 0, OUTSIDE = 1, NEAR = 54 };
+enum { TCP = 6, UDP = 17, OUTSIDE = 1, NEAR = 94 };
 
 struct source { u32 address; u16 port; u8 protocol, padding; };
 struct mapping { u32 address; u16 port; u16 padding; };

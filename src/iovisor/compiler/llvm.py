@@ -200,8 +200,10 @@ class Emitter:
         for stmt in body:
             if not self.open:
                 return
+            self.target.before(self, stmt)
             self.at(stmt.span)
             getattr(self, "stmt_" + type(stmt).__name__)(stmt)
+        self.target.before(self, None)
 
     def stmt_Let(self, stmt: ir.Let) -> None:
         self.let(stmt.var, stmt.value)

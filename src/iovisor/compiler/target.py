@@ -72,6 +72,9 @@ class Target:
         """The exit block: the verdict lies in `emit.verdict`; ends with `ret`."""
         raise NotImplementedError
 
+    def before(self, emit: Emitter, stmt: ir.Stmt | None) -> None:
+        """Before a statement, and at the end of a body: the place for what a target put off."""
+
     def reach(self, emit: Emitter, view: ir.Var) -> None:
         """Make the pointer of a packet view usable again after it was lost."""
         raise NotImplementedError

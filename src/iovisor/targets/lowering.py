@@ -80,16 +80,16 @@ def adjust(emit: Emitter, view: ir.Var, change: Change) -> None:
 
 
 def _adjusted(emit: Emitter, old: str, change: Change) -> str:
-    """A checksum after a change, i16.  The sum is never zero, so neither is what it folds to.
+    """A checksum after a change, i16.  0xffff, which is zero to this sum, keeps it and what it folds to from being zero.
 
     The last two folds are one multiplication: of a sum below 2**32, bits 32 to 47 of its product with 2**32 + 2**16 + 1
     are both halves added, with the carry.
     """
-    gone = emit.value(f"xor i32 {emit.value(f'zext i16 {old} to i32')}, -1")
-    total = emit.value(f"add i64 {emit.value(f'zext i32 {gone} to i64')}, {change.sum}")
+    less = emit.value(f"sub i64 {change.sum}, {emit.value(f'zext i16 {old} to i64')}")
+    total = emit.value(f"add i64 {less}, {2 * 0xffff}")
     low, high = emit.value(f"and i64 {total}, 65535"), emit.value(f"lshr i64 {total}, 16")
     total = emit.value(f"add i64 {low}, {high}")
-    assert 0xffffffff + change.most < 1 << 47
+    assert 2 * 0xffff + change.most < 1 << 47
     folded = emit.value(f"lshr i64 {emit.value(f'mul i64 {total}, {1 << 32 | 1 << 16 | 1}')}, 32")
     return emit.value(f"xor i16 {emit.value(f'trunc i64 {folded} to i16')}, -1")
 

@@ -44,6 +44,8 @@ class Tc(Bpf):
         return emit.value(f"zext i32 {self.context_word(emit, offset)} to i64")
 
     def prologue(self, emit: Emitter) -> None:
+        self.put_off: list[tuple[str, ...]] = []        # calls that mend checksums
+        self.kept: set[ir.Var] = set()                  # what may be used until they are made
         if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length", "push",
                               "pop", "punt"}:
             self._settle_tag(emit)
@@ -313,18 +315,32 @@ class Tc(Bpf):
         coverage = view.type.layout.coverage
         assert coverage is not None
         low, high = emit.places[view]
-        slot = emit.value(f"load i64, ptr {emit.slots_of(view).offset}")
-        start = str(low) if low == high else lowering.bounded(emit, slot, high)
         field = view.type.layout.fields[coverage.field].span[0]
-        where = str(low + field) if low == high else emit.value(f"add i64 {start}, {field}")
-        cut = where if where.isdigit() else emit.value(f"trunc i64 {where} to i32")
+        if low == high:
+            where = str(low + field)
+        else:
+            start = emit.value(f"load i64, ptr {emit.slots_of(view).offset}")
+            where = emit.value(f"trunc i64 {emit.value(f'add i64 {start}, {field}')} to i32")
         folded, most = change.sum, change.most
         while most >> 32:
             most = (1 << 32) - 1 if most < (1 << 33) - 1 else (1 << 32) + (most >> 32)
             least, rest = emit.value(f"and i64 {folded}, 4294967295"), emit.value(f"lshr i64 {folded}, 32")
             folded = emit.value(f"add i64 {least}, {rest}")
         flags |= MANGLED_ZERO if coverage.optional else 0
-        emit.helper(L4_CSUM, "i64", "ptr %ctx", f"i32 {cut}", "i64 0", f"i64 {folded}", f"i64 {flags}")
+        self.put_off.append(("ptr %ctx", f"i32 {where}", "i64 0", f"i64 {folded}", f"i64 {flags}"))
+        self.kept = set(emit.usable)
+
+    def before(self, emit: Emitter, stmt: ir.Stmt | None) -> None:
+        """The kernel's helper loses every pointer, so the fields of rewrites in a row are written before it is called."""
+        if not self.put_off:
+            return
+        if isinstance(stmt, ir.Do) and isinstance(stmt.value, ir.Call) and stmt.value.op == "rewrite" and all(
+                isinstance(n, ir.Const | ir.Read | ir.Binary | ir.Unary) for a in stmt.value.args for n in ir.walk(a)):
+            emit.usable = set(self.kept)
+            return
+        for arguments in self.put_off:
+            emit.helper(L4_CSUM, "i64", *arguments)
+        self.put_off.clear()
 
     # -- leaving -----------------------------------------------------------------------------------------------------------
 
