@@ -231,10 +231,10 @@ def parse_event(function: Function, record: bytes) -> tuple[int, Record, Packet]
     event = function.spec().events[index]
     room = -(-event.size // 8) * 8
     start = EVENT_HEADER + room
-    packet = Packet(record[start:start + captured], port)
-    if tpid:
-        packet.tci, packet.tpid = tci, tpid
-    return index, event.decode(record[EVENT_HEADER:EVENT_HEADER + room]), packet
+    frame = record[start:start + captured]
+    if tpid:        # into the bytes, or an inner tag would be taken for the outer one
+        frame = frame[:12] + tpid.to_bytes(2, "big") + tci.to_bytes(2, "big") + frame[12:]
+    return index, event.decode(record[EVENT_HEADER:EVENT_HEADER + room]), Packet(frame, port)
 
 
 _processors = once(possible_cpus)

@@ -14,7 +14,9 @@ import re
 from collections.abc import Iterator
 
 from ..kernel import BpfError, Map, MapFlag, MapKind, MapSpec
+from ..language.errors import Reject
 from ..language.tables import TableSpec
+from ..language.verdicts import Dropped
 
 KINDS = {("hash", False): MapKind.HASH, ("hash", True): MapKind.PER_CPU_HASH, ("lru", False): MapKind.LRU_HASH,
          ("lru", True): MapKind.LRU_PER_CPU_HASH, ("array", False): MapKind.ARRAY, ("array", True): MapKind.PER_CPU_ARRAY,
@@ -83,19 +85,32 @@ class KernelHome:
             return [] if found is None else [found]
         return [v[:self.spec.stored_size] for v in self.map.lookup_per_cpu(key) or []]
 
-    def inner(self, key: bytes) -> KernelHome | None:
+    def inner(self, key: bytes) -> NestedHome | None:
         found = self.map.lookup(key)
         if found is None or self.spec.inner is None:
             return None
-        return KernelHome(self.spec.inner, Map.from_id(int.from_bytes(found, "little")))
+        return NestedHome(self.spec.inner, Map.from_id(int.from_bytes(found, "little")))
 
-    def create(self, key: bytes, spec: TableSpec) -> KernelHome:
-        home = KernelHome(spec)
-        self.map.store(key, home.map)
+    def create(self, key: bytes, spec: TableSpec) -> NestedHome:
+        home = NestedHome(spec)
+        try:
+            self.map.store(key, home.map)
+        except BpfError as error:
+            if error.errno in REFUSED:
+                raise Reject(Dropped.TABLE_FULL) from None
+            raise
         return home
 
     def close(self) -> None:
         self.map.close()
+
+
+class NestedHome(KernelHome):
+    """A table in a table.  `get` and `create` make one for a moment, so it closes its descriptor with its last use."""
+
+    def __del__(self) -> None:
+        if hasattr(self, "map"):
+            self.map.close()
 
 
 def _written(values: list[bytes]) -> bytes:

@@ -49,7 +49,7 @@ KINDS = 16
 SECOND = 1_000_000_000
 
 
-def traffic(seed: int, count: int, *, ports: int | Sequence[int] = 4, entries: Sequence[str] = ("ingress",),
+def traffic(seed: int | str, count: int, *, ports: int | Sequence[int] = 4, entries: Sequence[str] = ("ingress",),
             stock: int = 400, broken: float = 0.3, tags: Sequence[int] = TAGS) -> Iterator[Arrival]:
     """`count` arrivals, the same for the same seed.
 
