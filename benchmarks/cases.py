@@ -27,7 +27,7 @@ VLANS: dict[str, Any] = {"vlans": True, "ports": {0: {"trunk": [10, 20], "native
 
 def total(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
-    found = sum(struct.unpack(f">{len(data) // 2 + len(data) % 2}H", data + bytes(len(data) % 2)))
+    found: int = sum(struct.unpack(f">{len(data) // 2 + len(data) % 2}H", data + bytes(len(data) % 2)))
     while found >> 16:
         found = (found & 0xffff) + (found >> 16)
     return ~found & 0xffff

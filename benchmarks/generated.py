@@ -17,7 +17,7 @@ from statistics import median
 from iovisor.kernel import Program, ProgramSpec
 from iovisor.language import Packet
 from iovisor.language.machine import Clock
-from iovisor.targets import load
+from iovisor.targets import Loaded, load
 from iovisor.targets.bpf import FLOOD_SLOT
 from iovisor.targets.bpf_loaded import BpfLoaded, context_map
 
@@ -49,24 +49,25 @@ def agree(case: Case, hook: str, seed: int = 1) -> int:
     count = 0
     with load(case.make(), "python") as reference, BpfLoaded(case.make(), hook) as ours, \
             Handwritten(case.make(), hook) as theirs:
+        machines: tuple[Loaded, ...] = (reference, ours, theirs)
         for data, port in case.packets(random.Random(seed)):
-            packets = [Packet(data, port) for _ in range(3)]
-            verdicts = [m.run(p) for m, p in zip((reference, ours, theirs), packets, strict=True)]
+            packets = [Packet(data, port) for _ in machines]
+            verdicts = [m.run(p) for m, p in zip(machines, packets, strict=True)]
             leaves = [bytes(p) if v.kind else b"" for p, v in zip(packets, verdicts, strict=True)]
             if len(set(verdicts)) > 1 or len(set(leaves)) > 1:
                 raise AssertionError(f"{case.name} at {hook}: {data.hex()} through {port}: {verdicts}\n"
                                      + "\n".join(leaf.hex() for leaf in leaves))
             Clock.advance(random.Random(count).randrange(10_000_000))
             count += 1
-        states = [_state(m) for m in (reference, ours, theirs)]
+        states = [_state(m) for m in machines]
         if not states[0] == states[1] == states[2]:
             raise AssertionError(f"{case.name} at {hook}: tables or drops differ:\n" + "\n".join(map(str, states)))
     Clock.run()
     return count
 
 
-def _state(machine: object) -> object:
-    function, drops = machine.function, machine.drops                   # type: ignore[attr-defined]
+def _state(machine: Loaded) -> object:
+    function, drops = machine.function, machine.drops
     tables = {name: sorted(str(item) for item in getattr(function, name).items()) for name in function.spec().tables}
     return tables, drops
 

@@ -249,7 +249,7 @@ class Emitter:
             place = self.offset(self.memory(stmt.view), described.span[0])
             self.emit(f"atomicrmw add ptr {place}, i{described.bits} {added} monotonic")
             return
-        self.store_field(stmt.view, described, self.integer(stmt.value, bits))
+        self.store_field(stmt.view, described, self.integer(stmt.value, bits), _holds(described, self.interval(stmt.value)))
 
     def stmt_If(self, stmt: ir.If) -> None:
         then, orelse, after = self.name("then"), self.name("else"), self.name("endif")
@@ -579,11 +579,34 @@ class Emitter:
                   for arg, f in zip(expr.args, layout.fields.values(), strict=True)]
         self.at(expr.span)
         address = self.slot(f"[{-(-layout.size // 8)} x i64]", 8)
-        for word in range(0, layout.size, 8):
-            self.emit(f"store i64 0, ptr {self.offset(address, word)}, align 8")
-        for value, described in zip(values, layout.fields.values(), strict=True):
-            self.store_host(address, described, value)
+        known = [_holds(f, self.interval(arg)) for f, arg in zip(layout.fields.values(), expr.args, strict=True)]
+        words: dict[int, list[tuple[Described, str, bool]]] = {word: [] for word in range(0, layout.size, 8)}
+        for described, value, fits in zip(layout.fields.values(), values, known, strict=True):
+            if described.bits > 64:
+                del words[described.span[0]], words[described.span[0] + 8]
+                self.store_host(address, described, value, fits)
+            else:
+                words[described.span[0] & ~7].append((described, value, fits))
+        for word, fields in words.items():
+            self._store_word(address, word, fields)
         return Pointer(address)
+
+    def _store_word(self, address: str, word: int, fields: list[tuple[Described, str, bool]]) -> None:
+        """Eight bytes of a new record, and no byte of them left as it was: stacks are not for others to read."""
+        varying = [f for f in fields if not f[1].isdigit()]
+        if len(varying) <= 1:
+            total = str(sum((int(v) & d.mask) << (d.span[0] - word) * 8 for d, v, _ in fields if v.isdigit()))
+            for described, value, fits in varying:
+                value = value if fits else self.value(f"and i64 {value}, {described.mask}")
+                shift = (described.span[0] - word) * 8
+                value = self.value(f"shl i64 {value}, {shift}") if shift else value
+                total = value if total == "0" else self.value(f"or i64 {value}, {total}")
+            self.emit(f"store i64 {total}, ptr {self.offset(address, word)}, align 8")
+            return
+        if sum(storage(d.bits) for d, _, _ in fields) % 8:
+            self.emit(f"store i64 0, ptr {self.offset(address, word)}, align 8")
+        for described, value, fits in fields:
+            self.store_host(address, described, value, fits)
 
     def call_now(self, expr: ir.Call) -> str:
         return self.now()
@@ -715,9 +738,10 @@ class Emitter:
         part = self.value(f"load i{size}, ptr {self.offset(address, first)}, align {size // 8}")
         return self.value(f"zext i{size} {part} to i64") if size < 64 else part
 
-    def store_field(self, view: ir.Var, described: Described, value: str) -> None:
+    def store_field(self, view: ir.Var, described: Described, value: str, fits: bool = False) -> None:
+        """Assign a field; `fits` if the value is known to need no cutting."""
         if not described.wire:
-            self.store_host(self.memory(view), described, value)
+            self.store_host(self.memory(view), described, value, fits)
             return
         first, last = described.span
         room = (last - first) * 8
@@ -742,17 +766,17 @@ class Emitter:
             part = self.value(f"call i{size} @llvm.bswap.i{size}(i{size} {part})")
         self.emit(f"store i{size} {part}, ptr {address}, align 1")
 
-    def store_host(self, address: str, described: Described, value: str) -> None:
+    def store_host(self, address: str, described: Described, value: str, fits: bool = False) -> None:
         first, size = described.span[0], storage(described.bits) * 8
         if size == 128:
-            if described.bits < 128:
+            if described.bits < 128 and not fits:
                 value = self.value(f"and i128 {value}, {described.mask}")
             low = self.value(f"trunc i128 {value} to i64")
             high = self.value(f"trunc i128 {self.value(f'lshr i128 {value}, 64')} to i64")
             self.emit(f"store i64 {low}, ptr {self.offset(address, first)}, align 8")
             self.emit(f"store i64 {high}, ptr {self.offset(address, first + 8)}, align 8")
             return
-        if described.bits < size:
+        if described.bits < size and not fits:
             value = self.value(f"and i64 {value}, {described.mask}")
         value = self.value(f"trunc i64 {value} to i{size}") if size < 64 else value
         self.emit(f"store i{size} {value}, ptr {self.offset(address, first)}, align {size // 8}")
@@ -760,6 +784,11 @@ class Emitter:
 _INSTRUCTIONS = {"+": "add", "-": "sub", "*": "mul", "//": "udiv", "%": "urem", "&": "and", "|": "or", "^": "xor",
                  "<<": "shl"}
 _RELATIONS = {"==": "eq", "!=": "ne", "<": "{}lt", "<=": "{}le", ">": "{}gt", ">=": "{}ge"}
+
+
+def _holds(described: Described, interval: Interval) -> bool:
+    """Whether a field stores every value of an interval as it is."""
+    return unsigned(interval, described.bits)
 
 
 def _places(checked: Checked) -> dict[ir.Var, Interval]:

@@ -118,6 +118,12 @@ def rewrite(emit: Emitter, call: ir.Call, cover: object, below: object) -> None:
         below(second.var, changes[tuple(pseudo)])
 
 
+def continues(stmt: ir.Stmt | None) -> bool:
+    """Whether a statement is another rewrite that reads nothing: the checksums of the last may wait for it."""
+    return isinstance(stmt, ir.Do) and isinstance(stmt.value, ir.Call) and stmt.value.op == "rewrite" and all(
+        isinstance(n, ir.Const | ir.Read | ir.Binary | ir.Unary) for a in stmt.value.args for n in ir.walk(a))
+
+
 def key(emit: Emitter, expr: ir.Expr, kind: object, prefix: bool = False) -> str:
     """A pointer to the bytes of a key; a longest-prefix key gets its full length in front."""
     if isinstance(kind, type) and issubclass(kind, Layout):
@@ -221,5 +227,5 @@ def age(emit: Emitter, address: str, spec: object, ttl: str) -> str:
     return emit.value(f"load ptr, ptr {result}")
 
 
-__all__ = ["Change", "Pointer", "adjust", "age", "bounded", "copy_bytes", "key", "move_cursor", "offset_of", "rewrite",
-           "scalar", "skip", "stored"]
+__all__ = ["Change", "Pointer", "adjust", "age", "bounded", "continues", "copy_bytes", "key", "move_cursor", "offset_of",
+           "rewrite", "scalar", "skip", "stored"]

@@ -94,7 +94,7 @@ class Tc(Bpf):
 
     def loses(self, emit: Emitter, call: ir.Call) -> bool:
         if call.op in ("parse", "peek"):
-            return emit.checked.offsets[id(call)][1] + call.statics[0].size > NEAR
+            return bool(emit.checked.offsets[id(call)][1] + call.statics[0].size > NEAR)
         if call.op == "rewrite":
             header = call.args[0]
             assert isinstance(header.type, ir.View) and issubclass(header.type.layout, Header)
@@ -334,8 +334,7 @@ class Tc(Bpf):
         """The kernel's helper loses every pointer, so the fields of rewrites in a row are written before it is called."""
         if not self.put_off:
             return
-        if isinstance(stmt, ir.Do) and isinstance(stmt.value, ir.Call) and stmt.value.op == "rewrite" and all(
-                isinstance(n, ir.Const | ir.Read | ir.Binary | ir.Unary) for a in stmt.value.args for n in ir.walk(a)):
+        if lowering.continues(stmt):
             emit.usable = set(self.kept)
             return
         for arguments in self.put_off:

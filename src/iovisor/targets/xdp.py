@@ -10,11 +10,12 @@ has no room for context between programs: a per-CPU entry (`@context`) carries p
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..compiler import ir
 from ..compiler.check import Interval
 from ..compiler.llvm import Emitter, Pointer
 from ..compiler.target import lowers
-from ..language.layout import Header
 from ..language.packet import TPIDS
 from ..language.verdicts import Dropped
 from . import lowering
@@ -38,8 +39,10 @@ class Xdp(Bpf):
     # -- the two ways to see a tag ---------------------------------------------------------------------------------------
 
     def prologue(self, emit: Emitter) -> None:
+        self.put_off: dict[ir.Var, lowering.Change] = {}        # checksums that wait for the next rewrite
         self.lifted = bool(emit.operations & {"push", "pop", "tag", "untag", "retag"}) or any(
             _ambiguous(place, size) for place, size in _accesses(emit))
+        self.front = any(emit.places[view][0] + first < TAG_AT for view, first in _fields(emit))
         self.seen: str = ""
         if emit.operations & {"port", "meta", "punt"}:
             zero = emit.slot("i32")
@@ -134,6 +137,8 @@ class Xdp(Bpf):
         back = emit.offset(self.base(emit, data), offset)
         beyond = emit.value(f"icmp ugt ptr {emit.offset(back, size)}, {end}")
         if low < TAG_AT and not self.lifted:
+            if not self.front:
+                return Pointer(front, offset, None, back), beyond
             short = emit.value(f"icmp ugt ptr {emit.offset(data, 14)}, {end}")
             return Pointer(front, offset, None, back), emit.value(f"or i1 {short}, {beyond}") \
                 if low + size < 14 else self._both(emit, short, beyond)
@@ -293,10 +298,20 @@ class Xdp(Bpf):
     @lowers("rewrite")
     def rewrite(self, emit: Emitter, call: ir.Call) -> None:
         def mend(view: ir.Var, change: lowering.Change) -> None:
-            assert isinstance(view.type, ir.View) and issubclass(view.type.layout, Header)
-            lowering.adjust(emit, view, change)
+            former = self.put_off.get(view)
+            if former is not None:
+                both = emit.value(f"add i64 {former.sum}, {change.sum}")
+                change = lowering.Change(both, former.most + change.most)
+            self.put_off[view] = change
 
         lowering.rewrite(emit, call, mend, mend)
+
+    def before(self, emit: Emitter, stmt: ir.Stmt | None) -> None:
+        """Rewrites in a row change a checksum once."""
+        if self.put_off and not lowering.continues(stmt):
+            for view, change in self.put_off.items():
+                lowering.adjust(emit, view, change)
+            self.put_off.clear()
 
     # -- leaving -----------------------------------------------------------------------------------------------------------------------
 
@@ -334,6 +349,21 @@ def _accesses(emit: Emitter) -> list[tuple[Interval, int]]:
     calls = [n for n in ir.walk(emit.program) if isinstance(n, ir.Call) and n.op in ("parse", "peek", "load")]
     found = [(emit.checked.offsets[id(c)], c.statics[0] if c.op == "load" else c.statics[0].size) for c in calls]
     return found + [(place, v.type.layout.size) for v, place in emit.places.items() if isinstance(v.type, ir.View)]
+
+
+def _fields(emit: Emitter) -> Iterator[tuple[ir.Var, int]]:
+    """Fields of packet views the program touches: the view, and the field's first byte in it."""
+    for node in ir.walk(emit.program):
+        names: tuple[str, ...] | None = None
+        if isinstance(node, ir.Field | ir.SetField):
+            view, names = node.view, (node.name,)
+        elif isinstance(node, ir.Call) and node.op == "rewrite" and isinstance(node.args[0], ir.Read):
+            view = node.args[0].var
+        else:
+            continue
+        if view in emit.places and isinstance(view.type, ir.View):
+            fields = view.type.layout.fields
+            yield from ((view, fields[name].span[0]) for name in names or fields)
 
 
 def _ambiguous(place: Interval, size: int) -> bool:
