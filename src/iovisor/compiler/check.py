@@ -23,12 +23,10 @@ from typing import Any
 from ..language.packet import FARTHEST
 from . import ir
 from .errors import CompileError, Span
-
-Interval = tuple[int, int]
+from .intervals import UNKNOWN, Interval, fits, signed, symmetric, union, unsigned
 
 TURNS = 4096                        # of one loop
 PATIENCE = 260                      # turns walked one by one before intervals are given up
-UNKNOWN: Interval = (-(1 << 200), 1 << 200)
 CLOCK: Interval = (0, (1 << 63) - 1)
 
 
@@ -75,23 +73,6 @@ def check(program: ir.Program) -> Checked:
     checker = Checker()
     checker.run(program.body, State())
     return Checked(program, checker.intervals, checker.offsets)
-
-
-def union(a: Interval, b: Interval) -> Interval:
-    return min(a[0], b[0]), max(a[1], b[1])
-
-
-def fits(interval: Interval, bits: int) -> bool:
-    """Whether the machine's `bits` hold the value, signed or unsigned."""
-    return signed(interval, bits) or unsigned(interval, bits)
-
-
-def signed(interval: Interval, bits: int) -> bool:
-    return -(1 << bits - 1) <= interval[0] and interval[1] < 1 << bits - 1
-
-
-def unsigned(interval: Interval, bits: int) -> bool:
-    return interval[0] >= 0 and interval[1] < 1 << bits
 
 
 def _join_facts(a: Fact, b: Fact) -> Fact:
@@ -294,10 +275,10 @@ class Checker:
                 return min(corners), max(corners)
             case "&":
                 tops = [i[1] for i in (a, b) if i[0] >= 0]
-                return (0, min(tops)) if tops else _symmetric(a, b)
+                return (0, min(tops)) if tops else symmetric(a, b)
             case "|" | "^":
                 if min(a[0], b[0]) < 0:
-                    return _symmetric(a, b)
+                    return symmetric(a, b)
                 least = max(a[0], b[0]) if op == "|" else 0
                 return least, (1 << max(a[1], b[1]).bit_length()) - 1
             case "<<" | ">>":
@@ -582,11 +563,6 @@ _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
 def _bits(expr: ir.Expr) -> int:
     return expr.type.bits if isinstance(expr.type, ir.Int) else 64
-
-
-def _symmetric(a: Interval, b: Interval) -> Interval:
-    bits = max(abs(n).bit_length() for n in (*a, *b))
-    return -(1 << bits), (1 << bits) - 1
 
 
 def _big(number: int) -> str:

@@ -18,9 +18,10 @@ from ..language.integers import storage
 from ..language.layout import Field as Described
 from ..language.layout import Layout
 from . import ir
-from .check import Checked, Interval, signed, union, unsigned
+from .check import Checked
 from .debuginfo import DebugInfo
 from .errors import Span
+from .intervals import Interval, signed, union, unsigned
 from .target import Target
 
 

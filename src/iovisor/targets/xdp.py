@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..compiler import ir
-from ..compiler.check import Interval
+from ..compiler.intervals import Interval
 from ..compiler.llvm import Emitter, Pointer
 from ..compiler.target import lowers
 from ..language.packet import TPIDS
