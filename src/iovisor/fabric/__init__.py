@@ -5,9 +5,10 @@ pins and adoption, upgrade, trace, capture.
 """
 from __future__ import annotations
 
+from .counters import Traffic
 from .edges import Edge
 from .instance import Instance
-from .network import Network, PortRef, Traffic
+from .network import Network, PortRef
 from .running import Running
 
 __all__ = ["Edge", "Instance", "Network", "PortRef", "Running", "Traffic"]

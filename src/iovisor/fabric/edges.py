@@ -3,14 +3,16 @@
     entry     tcx ingress of a device       cb[0] = port, metadata 0, on to the function
     output    slot of @next                 out of a device
     hop       slot of @next                 cb[0] = the peer's port, hops + 1, on to the next function
+    enter     slot of the wires             cb[0] = a port, on to a function or its egress: clones, and the slow path
     flood     slot of @next                 a clone to every other port
     again     tcx ingress of the network's  a clone that was meant for a function begins its walk there
               recirculation device
     leaving   tcx egress of a device        the function's egress, for clones; packets in line have been through it
-    passed    slot of @next at that hook    let the packet go
+    passed    slot of @next at that hook    let the clone go
 
-`cb[0]` is the port in its low half and the number of hops in its high half.  A loop of functions ends after `MOST_HOPS`
-with a named drop; the kernel's own limit, 33 tail calls, lies behind it.
+`cb[0]` is the port in its low half, then 8 bits of hops and 8 of tail calls made.  A loop of functions ends after
+`MOST_HOPS` with a named drop.  The kernel's own limit is 33 tail calls, two or three a function: a walk that nears it
+goes once around the recirculation device and on from there.
 
 Packets that are forwarded leave by `bpf_redirect_peer` where the device is a veth whose other end is the workload:
 that skips a device hop, a third of the cost.  It also skips the device's egress hook, so the function's egress runs
@@ -59,6 +61,7 @@ from ..language.verdicts import Dropped
 LENGTH, MARK, CB = 0, 8, 48
 PASS, DROP = 0, 2
 MOST_HOPS = 16
+TAIL_CALLS = 33
 WIRE_BITS, INGRESS_FLAG = 24, 1
 
 
@@ -81,22 +84,29 @@ class Count:
     index: int
     drops: Map
 
-    def passed(self) -> list[Line]:
-        """Add one packet.  R6 holds the context; R0 to R5 are lost."""
-        label = f"counted{self.index}"
-        return [store(R10, -4, self.index, 4), map_index(R1, 0), move(R2, R10), compute(R2, "+", -4),
-                call(Helper.MAP_LOOKUP), jump_if(R0, "==", 0, label), *_add(0, 1),
-                load(R2, R6, LENGTH, 4), *_add(8, R2), Label(label)]
+    def passed(self, index: int = -1) -> list[Line]:
+        """Add one packet, there or at another number.  R6 holds the context; R0 to R5 are lost."""
+        index = self.index if index < 0 else index
+        return [store(R10, -4, index, 4), *_add_packet(f"counted{index}")]
+
+    def lost(self, reason: Dropped) -> list[Line]:
+        """Add a drop of the fabric."""
+        return [store(R10, -4, int(reason), 4), map_index(R1, 1), move(R2, R10), compute(R2, "+", -4),
+                call(Helper.MAP_LOOKUP), jump_if(R0, "==", 0, f"lost{reason}"), *_add(0, 1), Label(f"lost{reason}")]
 
     def dropped(self, reason: Dropped) -> list[Line]:
         """Count a drop of the fabric and drop."""
-        return [store(R10, -4, int(reason), 4), map_index(R1, 1), move(R2, R10), compute(R2, "+", -4),
-                call(Helper.MAP_LOOKUP), jump_if(R0, "==", 0, f"lost{reason}"), *_add(0, 1), Label(f"lost{reason}"),
-                leave(DROP)]
+        return [*self.lost(reason), leave(DROP)]
 
     @property
     def maps(self) -> list[Map]:
         return [self.array, self.drops]
+
+
+def _add_packet(label: str) -> list[Line]:
+    """Add the packet to the counter whose number lies at R10 - 4."""
+    return [map_index(R1, 0), move(R2, R10), compute(R2, "+", -4), call(Helper.MAP_LOOKUP), jump_if(R0, "==", 0, label),
+            *_add(0, 1), load(R2, R6, LENGTH, 4), *_add(8, R2), Label(label)]
 
 
 def _add(offset: int, what: Register | int) -> list[Line]:
@@ -123,30 +133,54 @@ def output(edge: Edge, count: Count) -> Program:
         move(R6, R1), *count.passed(), move(R1, edge.index), move(R2, 0), call(helper), leave()], count.maps)
 
 
-def hop(port: int, root: Map, count: Count) -> Program:
+@dataclass(frozen=True)
+class Crossing:
+    """What a hop knows of both ends: the number of the counter of what the next port receives, the tail calls the
+    function it comes from takes, those of the next, and where the packet goes if there are too few left.
+    """
+
+    received: int
+    made: int
+    needed: int
+    device: int
+    wire: int
+
+
+def hop(port: int, root: Map, count: Count, crossing: Crossing) -> Program:
     """Into the next function, through its `port`."""
     return _load(f"hop{port}", [
-        move(R6, R1), load(R7, R6, CB, 4), compute(R7, ">>", 16), compute(R7, "+", 1),
-        jump_if(R7, ">", MOST_HOPS, "looping"),
+        move(R6, R1), load(R7, R6, CB, 4), compute(R7, ">>", 16), compute(R7, "+", 1 | crossing.made << 8),
+        move(R8, R7), compute(R8, "&", 0xff), jump_if(R8, ">", MOST_HOPS, "looping"),
+        jump_if(R7, ">=", TAIL_CALLS - crossing.needed << 8, "around"),
         compute(R7, "<<", 16), compute(R7, "|", port), store(R6, CB, R7, 4),
-        *count.passed(), move(R1, R6), tail_call(2, 0), *count.dropped(Dropped.UNWIRED),
+        *count.passed(), *count.passed(crossing.received), move(R1, R6), tail_call(2, 0),
+        *count.dropped(Dropped.UNWIRED),
+        Label("around"),
+        compute(R8, "<<", WIRE_BITS), compute(R8, "|", crossing.wire), store(R6, MARK, R8, 4),
+        move(R1, crossing.device), move(R2, INGRESS_FLAG), call(Helper.REDIRECT), leave(),
         Label("looping"), *count.dropped(Dropped.HOPS)], [*count.maps, root])
 
 
-def passed() -> Program:
-    """Let the packet go its way."""
-    return _load("passed", [leave(PASS)], [])
+def enter(port: int, root: Map, count: Count) -> Program:
+    """Into a function through its `port`, no hop counted."""
+    return _load(f"enter{port}", [
+        move(R6, R1), load(R7, R6, CB, 4), compute(R7, "|", port), store(R6, CB, R7, 4),
+        tail_call(2, 0), *count.dropped(Dropped.UNWIRED)], [*count.maps, root])
+
+
+def passed(count: Count) -> Program:
+    """Let a clone go its way."""
+    return _load("passed", [move(R6, R1), *count.passed(), leave(PASS)], count.maps)
 
 
 def again(wires: Map, count: Count) -> Program:
-    """A recirculated clone: its mark says through which wire it enters, and how many hops it has made.
+    """A packet that came around: its mark says on which wire it goes on, and how many hops it has made, plus one.
 
-    What has made none is the device's own chatter (IPv6 looks for neighbours on every device), no packet of the
-    network.
+    What has no mark is the device's own chatter (IPv6 looks for neighbours on every device), no packet of the network.
     """
     return _load("again", [
         move(R6, R1), load(R7, R6, MARK, 4), move(R8, R7), compute(R8, ">>", WIRE_BITS),
-        jump_if(R8, "==", 0, "stranger"), compute(R8, "<<", 16),
+        jump_if(R8, "==", 0, "stranger"), compute(R8, "+", -1), compute(R8, "<<", 16),
         *_begin(0), store(R6, CB, R8, 4), store(R6, MARK, 0, 4), compute(R7, "&", (1 << WIRE_BITS) - 1),
         move(R1, R6), map_index(R2, 2), move(R3, R7), call(Helper.TAIL_CALL),
         *count.dropped(Dropped.UNWIRED), Label("stranger"), leave(DROP)], [*count.maps, wires])
@@ -155,29 +189,31 @@ def again(wires: Map, count: Count) -> Program:
 def flood(members: Map, ports: int, count: Count) -> Program:
     """A clone to every member but the port the packet came from.
 
-    `members` holds, by port, {u32 device, u32 wire}: a device of ours and wire 0, or the recirculation device and the
-    wire through which the clone enters the next function.  A clone shares the bytes; whoever changes them first
-    copies.
+    `members` holds, by port, {u32 device, u32 wire, u32 counter, u32 0}: a device of ours and wire 0, or the
+    recirculation device and the wire on which the clone goes on.  Counter 0: the clone is counted where it leaves.  A
+    clone shares the bytes; whoever changes them first copies.
     """
     return _load("flood", [
         move(R6, R1), *count.passed(),
         load(R8, R6, CB, 4), load(R2, R6, MARK, 4), store(R10, -16, R2),
-        move(R2, R8), compute(R2, ">>", 16), compute(R2, "+", 1), store(R10, -24, R2), compute(R8, "&", 0xffff),
+        move(R2, R8), compute(R2, ">>", 16), compute(R2, "&", 0xff), compute(R2, "+", 1), compute(R2, "<<", WIRE_BITS),
+        store(R10, -24, R2), compute(R8, "&", 0xffff),
         map_value(R9, 2), move(R7, 0),
         Label("next"),
         jump_if(R7, "==", R8, "skip"),
         load(R2, R9, 0, 4), jump_if(R2, "==", 0, "skip"),
         load(R3, R9, 4, 4), jump_if(R3, "!=", 0, "wired"),
-        move(R1, R6), move(R3, 0), call(Helper.CLONE_REDIRECT), jump("skip"),
+        move(R1, R6), move(R3, 0), call(Helper.CLONE_REDIRECT), jump_if(R0, "!=", 0, "refused"),
+        load(R2, R9, 8, 4), jump_if(R2, "==", 0, "skip"),
+        store(R10, -4, R2, 4), *_add_packet("cloned"), jump("skip"),
         Label("wired"),
-        load(R0, R10, -24), jump_if(R0, ">", MOST_HOPS, "skip"),
-        compute(R0, "<<", WIRE_BITS), compute(R3, "|", R0), store(R6, MARK, R3, 4),
+        load(R0, R10, -24), compute(R3, "|", R0), store(R6, MARK, R3, 4),
         move(R1, R6), move(R3, INGRESS_FLAG), call(Helper.CLONE_REDIRECT),
-        load(R2, R10, -16), store(R6, MARK, R2, 4),
+        load(R2, R10, -16), store(R6, MARK, R2, 4), jump_if(R0, "==", 0, "skip"),
+        Label("refused"), *count.lost(Dropped.EGRESS),
         Label("skip"),
-        compute(R9, "+", 8), compute(R7, "+", 1), jump_if(R7, "<", max(ports, 1), "next"),
-        load(R0, R10, -24), jump_if(R0, ">", MOST_HOPS, "looping"), leave(DROP),
-        Label("looping"), *count.dropped(Dropped.HOPS)], [*count.maps, members])
+        compute(R9, "+", 16), compute(R7, "+", 1), jump_if(R7, "<", max(ports, 1), "next"),
+        leave(DROP)], [*count.maps, members])
 
 
 def _begin(port: int) -> list[Line]:
@@ -191,4 +227,7 @@ def _load(name: str, lines: Sequence[Line], maps: list[Map]) -> Program:
     return Program.load(spec, maps)
 
 
-__all__ = ["MOST_HOPS", "PORTS", "Count", "Edge", "again", "entry", "flood", "hop", "leaving", "output", "passed"]
+__all__ = [
+    "MOST_HOPS", "PORTS", "Count", "Crossing", "Edge", "again", "enter", "entry", "flood", "hop", "leaving", "output",
+    "passed",
+]

@@ -12,6 +12,7 @@ line, and (as the stage `hook`) at the egress hook of devices, for clones.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ..compiler.cache import Cache
@@ -23,27 +24,34 @@ from ..targets.bpf import FLOOD_SLOT
 from ..targets.bpf_loaded import BpfLoaded
 
 INGRESS, EGRESS, HOOK = "ingress", "egress", "hook"
+MEMBER = 16                     # bytes: see `edges.flood`
 
 
 class Instance:
     """Made by `Network.add`."""
 
     def __init__(self, name: str, function: Function, cache: Cache | None = None) -> None:
-        self.name, self.function = name, function
+        self.name, self.function, self.cache = name, function, cache
         self.has_egress = hasattr(function, EGRESS)
         stages = {INGRESS: INGRESS} | ({EGRESS: EGRESS, HOOK: EGRESS} if self.has_egress else {})
         with ExitStack() as undo:
             self.loaded = undo.enter_context(BpfLoaded(function, "tc", stages, cache=cache, bare=False))
             self.roots = {stage: undo.enter_context(Map.create(MapSpec("root", MapKind.PROGRAM_ARRAY, 4, 4, 1)))
                           for stage in stages}
-            spec = MapSpec("members", MapKind.ARRAY, 4, 8 * PORTS, 1, MapFlag.MMAPABLE)
+            spec = MapSpec("members", MapKind.ARRAY, 4, MEMBER * PORTS, 1, MapFlag.MMAPABLE)
             self.members = undo.enter_context(Map.create(spec))
             self.words = self.members.mmap()
+            self.flooded = 0                                # ports the flood program walks
             self.settle()
             self._undo = undo.pop_all()
 
-    def settle(self) -> None:
-        """Point the roots at the programs that stand now: packets that come from here on run them."""
+    def settle(self, inline: Sequence[int] = ()) -> None:
+        """Point the roots at the programs that stand now: packets that come from here on run them.
+
+        `inline` are the ports whose packets go from ingress to egress; the egress stands before what leads to it.
+        """
+        for port in inline:
+            self.loaded.nexts[INGRESS].store(port.to_bytes(4, "little"), self.loaded.programs[EGRESS])
         for stage, root in self.roots.items():
             root.store(bytes(4), self.loaded.programs[stage])
 
@@ -56,10 +64,10 @@ class Instance:
             number = declared.get(port)
             if not isinstance(number, int):
                 known = ", ".join(f"{n}[0..{p.count - 1}]" if isinstance(p, Ports) else n for n, p in declared.items())
-                raise ValueError(f"{self.name} has no port {port!r}; it has {known or 'none'}")
+                raise ValueError(f"{self.name} has no port {port!r}; its ports are {known or 'none'}")
             return number
         if not 0 <= port < self.function.spec().port_count:
-            raise ValueError(f"{self.name} has no port {port}; it has {self.function.spec().port_count}")
+            raise ValueError(f"{self.name} has no port {port}; it has {self.function.spec().port_count}, from 0")
         return port
 
     def lead(self, port: int, onward: Program | None, hook: Program | None = None, inline: bool = True) -> None:
@@ -83,9 +91,17 @@ class Instance:
         """What happens to a packet that is flooded."""
         self.loaded.nexts[INGRESS].store(FLOOD_SLOT.to_bytes(4, "little"), program)
 
-    def member(self, port: int, device: int, wire: int = 0) -> None:
+    def member(self, port: int, device: int, wire: int = 0, counter: int = 0) -> None:
         """Where the clone for a port goes; device 0 for nowhere."""
-        self.words[8 * port:8 * port + 8] = device.to_bytes(4, "little") + wire.to_bytes(4, "little")
+        at = MEMBER * port
+        if device:
+            self.words[at + 4:at + 12] = wire.to_bytes(4, "little") + counter.to_bytes(4, "little")
+        self.words[at:at + 4] = device.to_bytes(4, "little")
+
+    @property
+    def tail_calls(self) -> int:
+        """How many a packet takes from one hop, through this function, to the next."""
+        return 3 if self.has_egress else 2
 
     @property
     def drops(self) -> dict[str, int]:

@@ -19,36 +19,22 @@ Clones for a neighbouring *function* cannot be made in the middle of a walk: the
 """
 from __future__ import annotations
 
-import itertools
-import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from ..compiler.cache import Cache
-from ..kernel import (
-    Direction,
-    Link,
-    Map,
-    MapKind,
-    MapSpec,
-    Netlink,
-    NetworkNamespace,
-    Program,
-    interfaces,
-    possible_cpus,
-    rcu,
-)
+from ..kernel import Direction, Link, NetworkNamespace, Program, rcu
 from ..language.function import Function
-from ..language.verdicts import Dropped
-from . import edges
-from .edges import Count, Edge
-from .instance import HOOK, INGRESS, Instance
+from . import edges, grace, recirculation, upgrade
+from .counters import Counters, Traffic
+from .edges import Crossing, Edge
+from .instance import EGRESS, HOOK, INGRESS, Instance
+from .recirculation import Recirculation
 
-COUNTERS = 4096
-WIRES = 4096
-AGAIN = "again0"
+FABRIC = "fabric"
 
 
 @dataclass(frozen=True)
@@ -62,14 +48,6 @@ class PortRef:
         return f"{self.instance}:{self.port}"
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """Packets and bytes."""
-
-    packets: int
-    bytes: int
-
-
 @dataclass
 class _Join:
     """What a port is joined to, and everything that was made for it."""
@@ -77,9 +55,8 @@ class _Join:
     edge: Edge | None = None
     peer: PortRef | None = None
     wire: int = 0
-    received: int = -1                                      # indexes of counters
+    received: int = -1                                      # numbers of counters
     sent: int = -1
-    programs: list[Program] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
 
 
@@ -90,17 +67,12 @@ class Network:
         self.name, self.namespace, self.cache = name, namespace, cache
         self.instances: dict[str, Instance] = {}
         self.joins: dict[PortRef, _Join] = {}
-        self._again: int = 0
-        self._again_link: Link | None = None
-        self._undo = ExitStack()
-        create = self._undo.enter_context
-        self._counts = create(Map.create(MapSpec("counts", MapKind.PER_CPU_ARRAY, 4, 16, COUNTERS)))
-        self._drops = create(Map.create(MapSpec("lost", MapKind.PER_CPU_ARRAY, 4, 8, 256)))
-        self._wires = create(Map.create(MapSpec("wires", MapKind.PROGRAM_ARRAY, 4, 4, WIRES)))
-        self._passed = create(edges.passed())
-        self._free_counters = iter(range(1, COUNTERS))
-        self._free_wires = itertools.count(1)
-        self._returned: list[int] = []
+        with ExitStack() as undo:
+            self._counters = Counters()
+            undo.callback(self._counters.close)
+            self._around = Recirculation(namespace, self._counters.count())
+            undo.callback(self._around.close)
+            self._undo = undo.pop_all()
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -108,40 +80,53 @@ class Network:
         """Put a function into the network; nothing reaches it before it is linked."""
         if name in self.instances:
             raise ValueError(f"{self.name} has an instance {name!r} already")
-        instance = self.instances[name] = Instance(name, function, self.cache)
-        self._tell_flood(instance)
+        if not name or ":" in name:
+            raise ValueError(f"{name!r} cannot name an instance: it is empty or contains a colon")
+        if name == FABRIC:
+            raise ValueError(f"{name!r} is what stands between instances, and cannot name one")
+        instance = Instance(name, function, self.cache)
+        try:
+            self._tell_flood(instance)
+        except BaseException:
+            instance.close()
+            raise
+        self.instances[name] = instance
         return instance
 
     def remove(self, name: str) -> None:
         """Take a function out; its ports must be free."""
+        self._instance(name)
         joined = [str(p) for p in self.joins if p.instance == name]
         if joined:
             raise ValueError(f"{name} is still joined at {', '.join(joined)}")
         self.instances.pop(name).close()
 
     def attach(self, port: str | PortRef, edge: Edge) -> None:
-        """Join a port to a device."""
+        """Join a port to a device.  KernelError ENODEV if there is none of that index."""
         at = self._free(port)
-        instance, join = self.instances[at.instance], _Join(edge, received=self._counter(), sent=self._counter())
-        with ExitStack() as made, rcu.expedited():
-            output = made.enter_context(edges.output(edge, self._count(join.sent)))
+        for other, join in self.joins.items():
+            if join.edge is not None and join.edge.index == edge.index and other not in self.absent:
+                raise ValueError(f"device {edge.index} is attached to {other} already")
+        instance, join = self.instances[at.instance], _Join(edge)
+        with self._joining(at, join), rcu.expedited():
+            # Packets that pass the device's hook are counted there, and those in line by the program that sends them.
             inline = edge.peer or not instance.has_egress
-            instance.lead(at.port, output, self._passed, inline)
+            with (edges.output(edge, self._counters.count(join.sent if inline else 0)) as output,
+                  edges.passed(self._counters.count(join.sent)) as passed):
+                instance.lead(at.port, output, passed, inline)
             if instance.has_egress:
                 with edges.leaving(at.port, instance.roots[HOOK]) as leaving:
                     join.links.append(self._tcx(leaving, edge.index, Direction.EGRESS))
-            instance.member(at.port, edge.index)
+            instance.member(at.port, edge.index, 0, 0 if instance.has_egress else join.sent)
             self._tell_flood(instance, at.port)
-            with edges.entry(at.port, instance.roots[INGRESS], self._count(join.received)) as entry:
+            with edges.entry(at.port, instance.roots[INGRESS], self._counters.count(join.received)) as entry:
                 join.links.append(self._tcx(entry, edge.index, Direction.INGRESS))
-        self.joins[at] = join
 
     def detach(self, port: str | PortRef) -> None:
         """The opposite of `attach`: nothing comes in from here on, what wants out is dropped."""
-        at = self._ref(port)
-        join = self.joins[at]
+        at, join = self._joined(port)
         if join.edge is None:
-            raise ValueError(f"{at} is linked to {join.peer}, not attached to a device")
+            raise ValueError(f"{at} is linked to {join.peer}, not attached to a device: use unlink")
         self._part(at)
 
     def link(self, a: str | PortRef, b: str | PortRef) -> None:
@@ -149,156 +134,187 @@ class Network:
         left, right = self._free(a), self._free(b)
         if left == right:
             raise ValueError(f"{left} cannot be linked to itself")
-        self._turn(left, right)
-        self._turn(right, left)
+        with self._joining(left, _Join(None, right)), self._joining(right, _Join(None, left)):
+            self._lead(left, right)
+            self._lead(right, left)
 
     def unlink(self, port: str | PortRef) -> None:
         """Part a link, given either of its ends."""
-        at = self._ref(port)
-        peer = self.joins[at].peer
-        if peer is None:
-            raise ValueError(f"{at} is attached to a device, not linked")
-        self._part(at)
-        self._part(peer)
+        at, join = self._joined(port)
+        if join.peer is None:
+            raise ValueError(f"{at} is attached to a device, not linked: use detach")
+        self._part(at, join.peer)
 
     def insert(self, link: str | PortRef, towards: str, away: str) -> None:
         """Put a two-port function on a link: `towards` is its port that faces the given end."""
-        near = self._ref(link)
-        far = self.joins[near].peer if near in self.joins else None
+        near, join = self._joined(link)
+        far = join.peer
         if far is None:
-            raise ValueError(f"{near} is not an end of a link")
-        inner, outer = self._free(towards), self._free(away)
-        self._turn(inner, near)
-        self._turn(outer, far)
-        self._turn(near, inner)
-        self._turn(far, outer)
+            raise ValueError(f"{near} is attached to a device, not linked")
+        inner, outer = self._between(self._free(towards), self._free(away))
+        with self._joining(inner, _Join(None, near)), self._joining(outer, _Join(None, far)):
+            self._lead(inner, near)
+            self._lead(outer, far)
+            self._turn(near, inner)
+            self._turn(far, outer)
 
     def take_out(self, towards: str, away: str) -> None:
-        """The opposite of `insert`: the two neighbours are linked to each other again."""
-        inner, outer = self._ref(towards), self._ref(away)
-        near, far = self.joins[inner].peer, self.joins[outer].peer
+        """The opposite of `insert`: the two neighbours are linked to each other again.
+
+        What is in the function at that moment still goes the way it was sent.
+        """
+        (inner, before), (outer, behind) = self._joined(towards), self._joined(away)
+        self._between(inner, outer)
+        near, far = before.peer, behind.peer
         if near is None or far is None:
-            raise ValueError(f"{inner} and {outer} are not both linked")
+            raise ValueError(f"{inner if near is None else outer} is attached to a device, not linked")
+        if near == outer:
+            raise ValueError(f"{inner} and {outer} are linked to each other")
         self._turn(near, far)
         self._turn(far, near)
-        self._part(inner)
-        self._part(outer)
+        grace.wait()
+        self._part(inner, outer)
 
     def reconfigure(self, name: str, **values: Any) -> None:
-        """Change a function's configuration: tables by difference, programs swapped by one slot write each."""
-        instance = self.instances[name]
+        """Change a function's configuration: tables by difference, programs swapped by one slot write each.
+
+        If the programs cannot be loaded, the former configuration stands.
+        """
+        instance = self._instance(name)
+        former = instance.function.config
         instance.function.reconfigure(**values)
-        instance.loaded.configured()
-        for at, join in self.joins.items():
-            if at.instance == name and instance.has_egress and (join.edge is None or join.edge.peer):
-                slot = at.port.to_bytes(4, "little")
-                instance.loaded.nexts[INGRESS].store(slot, instance.loaded.programs["egress"])
-        instance.settle()
+        try:
+            instance.loaded.configured()
+        except BaseException:
+            instance.function.reconfigure(former)
+            raise
+        instance.settle(self._inline(instance))
+
+    def upgrade(self, name: str, kind: type[Function] | None = None) -> Function:
+        """Let a new image take over: fresh programs against the same tables, swapped by one slot write each.
+
+        With a new `kind` of function, its tables must be laid out as those that are there; ValueError shows both if
+        not.  Answers the function that stands now.
+        """
+        instance = self._instance(name)
+        if kind is None:
+            instance.loaded.configured()
+        else:
+            upgrade.take_over(instance, kind)
+        instance.settle(self._inline(instance))
+        return instance.function
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
     def traffic(self, port: str | PortRef) -> tuple[Traffic, Traffic]:
-        """What came into a port, from its device or its peer, and what went out of it."""
-        at = self._ref(port)
-        join = self.joins[at]
-        received = self.joins[join.peer].sent if join.peer is not None else join.received
-        return self._read(received), self._read(join.sent)
+        """What came into a port, from its device or its peer, and what went out of it, clones included."""
+        _, join = self._joined(port)
+        return self._counters.read(join.received), self._counters.read(join.sent)
 
     @property
     def drops(self) -> dict[str, dict[str, int]]:
-        """Drops by instance and reason; those of the fabric itself under the network's name."""
+        """Drops by instance and reason; those between functions under "fabric"."""
         found = {name: instance.drops for name, instance in self.instances.items()}
-        own = {}
-        for reason in Dropped:
-            values = self._drops.lookup_per_cpu(int(reason).to_bytes(4, "little")) or []
-            if count := sum(int.from_bytes(v, "little") for v in values):
-                own[reason.name] = count
-        return {name: drops for name, drops in {**found, self.name: own}.items() if drops}
+        return {name: drops for name, drops in {**found, FABRIC: self._counters.drops}.items() if drops}
+
+    @property
+    def absent(self) -> list[PortRef]:
+        """Ports whose device is gone: detach them, or attach what came in its place."""
+        return [at for at, join in self.joins.items() if any(link.info().interface == 0 for link in join.links)]
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _turn(self, at: PortRef, to: PortRef) -> None:
-        """Make what leaves `at` enter `to`: one slot write; what was made before for `at` is let go after it."""
-        instance, target = self.instances[at.instance], self.instances[to.instance]
-        old = self.joins.get(at)
-        join = _Join(None, to, old.wire if old else next(self._free_wires), sent=old.sent if old else self._counter())
-        with edges.hop(to.port, target.roots[INGRESS], self._count(join.sent)) as hop, rcu.expedited():
-            instance.lead(at.port, hop)
-            onward = instance.loaded.programs["egress"] if instance.has_egress else None
-            self._wire(join.wire, at, hop, onward is not None)
-            instance.member(at.port, self._recirculation(), join.wire)
-            self._tell_flood(instance, at.port)
+    @contextmanager
+    def _joining(self, at: PortRef, join: _Join) -> Iterator[None]:
+        """Note a new join, its counters and its wire; if what is done meanwhile fails, nothing of it is left."""
         self.joins[at] = join
+        try:
+            join.received, join.sent = self._counters.take(), self._counters.take()
+            if join.peer is not None:
+                join.wire = self._around.take()
+            yield
+        except BaseException:
+            self._part(at)
+            raise
 
-    def _wire(self, wire: int, at: PortRef, hop: Program, egress: bool) -> None:
-        """Where a clone for `at` begins its walk: the function's egress if it has one, else the next function."""
-        slot = wire.to_bytes(4, "little")
-        if egress:
-            root = self.instances[at.instance].roots["egress"]
-            with edges.hop(at.port, root, self._count(0)) as through:
-                self._wires.store(slot, through)
-        else:
-            self._wires.store(slot, hop)
+    def _turn(self, at: PortRef, to: PortRef) -> None:
+        """Make what leaves `at`, which is linked, enter `to`: one slot write."""
+        self._lead(at, to)
+        self.joins[at].peer = to
 
-    def _part(self, at: PortRef) -> None:
-        join, instance = self.joins.pop(at), self.instances[at.instance]
+    def _lead(self, at: PortRef, to: PortRef) -> None:
+        """Make what leaves `at` enter `to`; both are joined."""
+        join = self.joins[at]
+        instance, target, around = self.instances[at.instance], self.instances[to.instance], self._around
+        crossing = Crossing(self.joins[to].received, instance.tail_calls, target.tail_calls, around.device,
+                            join.wire + recirculation.MOST)
+        with edges.hop(to.port, target.roots[INGRESS], self._counters.count(join.sent), crossing) as hop:
+            # A clone has the egress of the function it comes from still before it.
+            if instance.has_egress:
+                with edges.enter(at.port, instance.roots[EGRESS], self._counters.count()) as start:
+                    around.lead(join.wire, start, hop)
+            else:
+                around.lead(join.wire, hop, hop)
+            instance.lead(at.port, hop)
+        instance.member(at.port, around.device, join.wire)
+        self._tell_flood(instance, at.port)
+
+    def _part(self, *ports: PortRef) -> None:
+        """Undo joins: what wants out there is dropped from here on, and counted."""
         with rcu.expedited():
-            for link in join.links:
-                link.close()
-            instance.member(at.port, 0)
-            instance.lead(at.port, None)
-            if join.wire:
-                self._wires.delete(join.wire.to_bytes(4, "little"))
-        self._returned += [i for i in (join.received, join.sent) if i > 0]
+            for at in ports:
+                join, instance = self.joins.pop(at), self.instances[at.instance]
+                for link in join.links:
+                    link.close()
+                instance.member(at.port, 0)
+                instance.lead(at.port, None)
+                if join.wire:
+                    self._around.give(join.wire)
+                self._counters.give(join.received, join.sent)
 
-    def _recirculation(self) -> int:
-        """The device clones for functions go around; made when the first link is."""
-        if not self._again:
-            self._again = 0x40000000 + (os.getpid() & 0xffff) * 64 + (id(self) >> 4) % 64
-            with Netlink(self.namespace) as netlink:
-                netlink.submit(interfaces.veth(AGAIN, AGAIN + "p", index=self._again, up=True))
-                netlink.submit(interfaces.change(AGAIN + "p", up=True))
-            self._undo.callback(self._forget_recirculation)
-            with edges.again(self._wires, self._count(0)) as again, rcu.expedited():
-                self._again_link = self._tcx(again, self._again, Direction.INGRESS)
-        return self._again
-
-    def _forget_recirculation(self) -> None:
-        if self._again_link is not None:
-            self._again_link.close()
-        with Netlink(self.namespace) as netlink:
-            netlink.submit(interfaces.delete(AGAIN))
+    def _inline(self, instance: Instance) -> list[int]:
+        """The ports whose packets go through the egress in line."""
+        if not instance.has_egress:
+            return []
+        return [at.port for at, join in self.joins.items()
+                if at.instance == instance.name and (join.edge is None or join.edge.peer)]
 
     def _tell_flood(self, instance: Instance, port: int = 0) -> None:
         """The flood program walks the ports up to the highest that was ever joined."""
-        highest = max([port, *(p.port for p in self.joins if p.instance == instance.name)])
-        with edges.flood(instance.members, highest + 1, self._count(0)) as flood:
-            instance.flood_by(flood)
+        if port >= instance.flooded:
+            with edges.flood(instance.members, port + 1, self._counters.count()) as flood:
+                instance.flood_by(flood)
+            instance.flooded = port + 1
 
     def _tcx(self, program: Program, index: int, direction: Direction) -> Link:
         return Link.tcx(program, index, direction, namespace=self.namespace)
 
-    def _counter(self) -> int:
-        index = self._returned.pop() if self._returned else next(self._free_counters)
-        self._counts.update_per_cpu(index.to_bytes(4, "little"), [bytes(16)] * possible_cpus())
-        return index
-
-    def _count(self, index: int) -> Count:
-        return Count(self._counts, index, self._drops)
-
-    def _read(self, index: int) -> Traffic:
-        values = self._counts.lookup_per_cpu(index.to_bytes(4, "little")) or []
-        return Traffic(sum(int.from_bytes(v[:8], "little") for v in values),
-                       sum(int.from_bytes(v[8:], "little") for v in values))
+    def _instance(self, name: str) -> Instance:
+        if name not in self.instances:
+            known = ", ".join(self.instances) or "none"
+            raise ValueError(f"{self.name} has no instance {name!r}; instances are {known}")
+        return self.instances[name]
 
     def _ref(self, port: str | PortRef) -> PortRef:
         if isinstance(port, PortRef):
-            return port
-        name, _, number = port.partition(":")
-        if name not in self.instances or not number:
-            known = ", ".join(self.instances) or "none"
-            raise ValueError(f"{port!r} names no port: write instance:port; instances are {known}")
-        return PortRef(name, self.instances[name].port(number))
+            name, number = port.instance, port.port
+            return PortRef(name, self._instance(name).port(number))
+        name, _, text = port.partition(":")
+        if not text:
+            raise ValueError(f"{port!r} names no port: write instance:port")
+        return PortRef(name, self._instance(name).port(text))
+
+    def _joined(self, port: str | PortRef) -> tuple[PortRef, _Join]:
+        at = self._ref(port)
+        if at not in self.joins:
+            raise ValueError(f"{at} is joined to nothing")
+        return at, self.joins[at]
+
+    @staticmethod
+    def _between(inner: PortRef, outer: PortRef) -> tuple[PortRef, PortRef]:
+        if inner.instance != outer.instance or inner == outer:
+            raise ValueError(f"{inner} and {outer} are not two ports of one function")
+        return inner, outer
 
     def _free(self, port: str | PortRef) -> PortRef:
         at = self._ref(port)
@@ -311,9 +327,7 @@ class Network:
     def close(self) -> None:
         """Take everything down: edges first, so that no packet meets half a network."""
         with rcu.expedited():
-            for at in sorted(self.joins, key=lambda p: self.joins[p].edge is None):
-                if at in self.joins:
-                    self._part(at)
+            self._part(*sorted(self.joins, key=lambda at: self.joins[at].edge is None))
             for instance in self.instances.values():
                 instance.close()
             self.instances.clear()

@@ -14,8 +14,9 @@ from typing import Any, Self
 from ..compiler.cache import Cache
 from ..kernel import NetworkNamespace
 from ..language.function import Function
+from .counters import Traffic
 from .edges import Edge
-from .network import Network, PortRef, Traffic
+from .network import Network, PortRef
 
 
 class Running:
@@ -47,7 +48,7 @@ class Running:
         self.network.reconfigure(self.name, **values)
 
     def traffic(self, port: int) -> tuple[Traffic, Traffic]:
-        """What came in through a port, and what went out of it but for clones."""
+        """What came in through a port, and what went out of it."""
         return self.network.traffic(PortRef(self.name, port))
 
     def pump(self) -> int:

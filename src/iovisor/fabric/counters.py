@@ -1,0 +1,72 @@
+"""Counters of a network: packets and bytes, per CPU, an index for each direction of each port; and the fabric's drops.
+
+Programs find their counter by a number built into them, so counting is one inlined lookup and two additions.  Numbers
+are used again once their port is free.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..kernel import Map, MapKind, MapSpec, possible_cpus
+from ..language.verdicts import Dropped
+from .edges import Count
+
+MOST = 4096
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Packets and bytes."""
+
+    packets: int
+    bytes: int
+
+
+class Counters:
+    """Made and closed by a network.  Number 0 counts what nobody asks for: floods, clones on their way."""
+
+    def __init__(self) -> None:
+        self._counts = Map.create(MapSpec("counts", MapKind.PER_CPU_ARRAY, 4, 16, MOST))
+        try:
+            self._drops = Map.create(MapSpec("lost", MapKind.PER_CPU_ARRAY, 4, 8, 256))
+        except BaseException:
+            self._counts.close()
+            raise
+        self._free = list(range(MOST - 1, 0, -1))
+        self._cpus = possible_cpus()
+
+    def take(self) -> int:
+        """A number nobody uses, at zero."""
+        if not self._free:
+            raise ValueError(f"no counter is left: the ports of a network have {MOST - 1} together")
+        index = self._free.pop()
+        self._counts.update_per_cpu(index.to_bytes(4, "little"), [bytes(16)] * self._cpus)
+        return index
+
+    def give(self, *indexes: int) -> None:
+        """The opposite of `take`."""
+        self._free += [index for index in indexes if index > 0]
+
+    def count(self, index: int = 0) -> Count:
+        """What a program is given to count by."""
+        return Count(self._counts, index, self._drops)
+
+    def read(self, index: int) -> Traffic:
+        """What was counted, over all CPUs."""
+        values = self._counts.lookup_per_cpu(index.to_bytes(4, "little")) or []
+        return Traffic(sum(int.from_bytes(v[:8], "little") for v in values),
+                       sum(int.from_bytes(v[8:], "little") for v in values))
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Drops of the fabric itself, by the name of their reason."""
+        found = {}
+        for reason in Dropped:
+            values = self._drops.lookup_per_cpu(int(reason).to_bytes(4, "little")) or []
+            if count := sum(int.from_bytes(v, "little") for v in values):
+                found[reason.name] = count
+        return found
+
+    def close(self) -> None:
+        self._counts.close()
+        self._drops.close()

@@ -1,0 +1,94 @@
+"""The recirculation device of a network, and the wires that lead from it.
+
+A program cannot make a copy and send it on by tail call: the copy is a packet of its own and needs a walk of its own.
+So a clone for a neighbouring function is redirected to the ingress of a device of the network, whose program looks at
+the packet's mark: the number of a *wire*, where its walk goes on, and the hops it has made.  Three kinds of packet come
+around: clones; walks that have used up the kernel's 33 tail calls; and frames of the slow path, which Python sends into
+the far end of the device.
+
+A wire has two slots: `start`, where a clone begins, and `onward`, behind the egress of the function it comes from.
+"""
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+
+from ..kernel import Direction, Link, Map, MapKind, MapSpec, Netlink, NetworkNamespace, Program, interfaces, rcu
+from . import edges
+from .edges import WIRE_BITS, Count
+
+MOST = 4096
+MTU = 65535                     # a clone longer than the device's would vanish
+_SO_MARK = 36
+_numbers = itertools.count()
+
+
+class Recirculation:
+    """Made and closed by a network; the device comes with the first link."""
+
+    def __init__(self, namespace: NetworkNamespace | None, count: Count) -> None:
+        self.namespace, self._count = namespace, count
+        self._wires = Map.create(MapSpec("wires", MapKind.PROGRAM_ARRAY, 4, 4, 2 * MOST))
+        self._free = list(range(MOST - 1, 0, -1))
+        self._index = 0
+        self._link: Link | None = None
+        self._socket: socket.socket | None = None
+
+    @property
+    def device(self) -> int:
+        """The index of the device."""
+        if not self._index:
+            number = next(_numbers) & 0xffff
+            index = 0x40000000 | (os.getpid() & 0x3fff) << 16 | number
+            with Netlink(self.namespace) as netlink:
+                netlink.submit(interfaces.veth(f"a{index:x}", f"a{index:x}p", index=index, mtu=MTU, up=True))
+                self._index = index
+                netlink.submit(interfaces.change(f"a{index:x}p", up=True))
+            with edges.again(self._wires, self._count) as again, rcu.expedited():
+                self._link = Link.tcx(again, index, Direction.INGRESS, namespace=self.namespace)
+        return self._index
+
+    def take(self) -> int:
+        """The number of a wire nobody uses."""
+        if not self._free:
+            raise ValueError(f"no wire is left: a network has {MOST - 1}, two for each link")
+        return self._free.pop()
+
+    def lead(self, wire: int, start: Program, onward: Program | None = None) -> None:
+        """Say where the packets of a wire go on."""
+        if onward is not None:
+            self._wires.store((wire + MOST).to_bytes(4, "little"), onward)
+        self._wires.store(wire.to_bytes(4, "little"), start)
+
+    def give(self, wire: int) -> None:
+        """The opposite of `take`; what is still on its way on this wire is dropped, and counted."""
+        self._wires.delete(wire.to_bytes(4, "little"))
+        self._wires.delete((wire + MOST).to_bytes(4, "little"))
+        self._free.append(wire)
+
+    def send(self, frame: bytes, wire: int) -> None:
+        """Let a frame of 14 bytes or more begin a walk on a wire."""
+        device = self.device
+        if self._socket is None:
+            def opened() -> socket.socket:
+                made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+                made.bind((f"a{device:x}p", 0))
+                return made
+            self._socket = opened() if self.namespace is None else self.namespace.run(opened)
+        mark = 1 << WIRE_BITS | wire
+        self._socket.sendmsg([frame], [(socket.SOL_SOCKET, _SO_MARK, mark.to_bytes(4, "little"))])
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        if self._link is not None:
+            self._link.close()
+        if self._index:
+            with Netlink(self.namespace) as netlink:
+                if interfaces.find(netlink, self._index) is not None:
+                    netlink.submit(interfaces.delete(self._index))
+        self._wires.close()
+
+
+__all__ = ["MOST", "Recirculation"]

@@ -1,0 +1,142 @@
+"""Functions that do one thing each, to see what the fabric does around them."""
+from __future__ import annotations
+
+from iovisor.language import (
+    FLOOD,
+    Config,
+    Counter,
+    Function,
+    Hash,
+    Packet,
+    Port,
+    Ports,
+    Record,
+    Verdict,
+    drop,
+    forward,
+    handles,
+    ports,
+    punt,
+    table,
+    u8,
+    u32,
+    u64,
+)
+
+
+class Through(Function):
+    """Two ports, straight through, counted."""
+
+    inside: Port
+    outside: Port
+    seen: Counter = table(2)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        self.seen.add(pkt.port, bytes=len(pkt))
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+
+
+class ThroughAgain(Through):
+    """The same with the same tables: an upgrade."""
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        self.seen.add(pkt.port, bytes=len(pkt))
+        if pkt.port == self.inside:
+            return forward(self.outside)
+        return forward(self.inside)
+
+
+class Differs(Function):
+    """The ports of `Through` and a table that is laid out differently."""
+
+    inside: Port
+    outside: Port
+    seen: Hash[u32, u64] = table(64)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+
+
+class Hub(Function):
+    """Everything everywhere."""
+
+    ports: Ports = ports(4)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        return FLOOD
+
+
+class Pairs(Function):
+    """Ports 0 and 1 belong together, and 2 and 3."""
+
+    ports: Ports = ports(4)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        return forward(pkt.port ^ 1)
+
+
+class GateConfig(Config):
+    """Whether the gate stands open."""
+
+    open: u8 = 1
+    padding: u32 = 0
+
+
+class Gate(Function):
+    """Two ports; passes while its configuration says so, in both directions, at egress."""
+
+    config: GateConfig
+    inside: Port
+    outside: Port
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        if self.config.open == 0:
+            return drop(2)
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+
+    def egress(self, pkt: Packet) -> Verdict:
+        return forward(pkt.port)
+
+
+class First(Record):
+    """The first packet of a flow: its last four bytes of Ethernet source name the flow."""
+
+    flow: u32
+
+
+class Learner(Function):
+    """Punts the first packet of a flow; those its handler has let in pass."""
+
+    inside: Port
+    outside: Port
+    known: Hash[u32, u32] = table(1024)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        flow = pkt.u32(8)
+        if flow in self.known:
+            return forward(self.outside if pkt.port == self.inside else self.inside)
+        return punt(First(flow=flow))
+
+    @handles(First)
+    def first(self, event: First, packet: Packet) -> Packet:
+        self.known[event.flow] = 1
+        return packet
+
+
+class PatientLearner(Learner):
+    """The same with a handler that waits."""
+
+    @handles(First)
+    async def first(self, event: First, packet: Packet) -> Packet:  # type: ignore[override]
+        import asyncio
+        await asyncio.sleep(0.002)
+        self.known[event.flow] = 1
+        return packet
+
+
+class Mute(Learner):
+    """The same with a handler that answers nothing."""
+
+    @handles(First)
+    def first(self, event: First, packet: Packet) -> None:  # type: ignore[override]
+        self.known[event.flow] = 1
