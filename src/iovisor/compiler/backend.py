@@ -1,9 +1,9 @@
 """LLVM, in a process of its own.
 
-LLVM's BPF back end does not raise: on code it cannot select it prints and calls `exit(1)` or `abort`, and takes Python
-with it.  So it runs in a forked child that is kept for the next compilation: the child imports llvmlite while the parent
-still reads Python, which hides most of that import.  When it dies, what it printed becomes a `BackendError` and the next
-compilation forks another.  The parent never imports llvmlite for eBPF.
+LLVM's BPF back end does not raise: on code it cannot select it prints and calls `exit(1)` or `abort`, and takes
+Python with it.  So it runs in a forked child that is kept for the next compilation: the child imports llvmlite while
+the parent still reads Python, which hides most of that import.  When it dies, what it printed becomes a
+`BackendError` and the next compilation forks another.  The parent never imports llvmlite for eBPF.
 
 The child answers requests on a socket pair and ends when the parent's end closes, however the parent died.
 """
@@ -56,7 +56,7 @@ class Backend:
         if self.socket is not None and self.owner == os.getpid():
             return
         ours, theirs = socket.socketpair()
-        self.printed = tempfile.TemporaryFile()
+        self.printed = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         child = os.fork()
         if child == 0:
             ours.close()

@@ -194,8 +194,8 @@ class Builder(Expressions):
 
     def stmt_Assign(self, node: ast.Assign) -> None:
         value = self.visit(node.value)
-        if len(node.targets) > 1 and isinstance(value, ir.Expr):
-            value = self.read(self.bind(value), self.span(node))
+        if len(node.targets) > 1 or not isinstance(node.targets[0], (ast.Name, ast.Tuple)):
+            value = self.kept(value)        # evaluated before what stands on the left
         for target in node.targets:
             self.store(target, value)
 
@@ -224,7 +224,8 @@ class Builder(Expressions):
                 left = self.read(self.bind(left), span)
                 self.out.extend(before)
             value = self.integer(node, self.binary(node, node.op, left, right))
-            self.set_field(target, view, value, self.integer(node.value, right) if isinstance(node.op, ast.Add) else None)
+            added = self.integer(node.value, right) if isinstance(node.op, ast.Add) else None
+            self.set_field(target, view, value, added)
         elif isinstance(target, ast.Subscript):
             table = self.table(target.value, self.visit(target.value))
             key = self.key(target.slice, table, self.visit(target.slice))
@@ -239,7 +240,8 @@ class Builder(Expressions):
                 raise NotInLanguage("only table entries are deleted: `del table[key]`", self.span(target))
             table = self.table(target.value, self.visit(target.value))
             if table.spec.kind in ("array", "counter", "lpm") or table.spec.inner is not None:
-                raise CompileError(f"entries of `{table.spec.name}` are not deleted in the data path", self.span(target))
+                message = f"entries of `{table.spec.name}` are not deleted in the data path"
+                raise CompileError(message, self.span(target))
             key = self.key(target.slice, table, self.visit(target.slice))
             call = ir.Call(self.span(target), ir.NoneType(), "delete", [*self.of(table), key], (table.spec,))
             self.out.append(ir.Do(self.span(target), call))
@@ -314,8 +316,7 @@ class Builder(Expressions):
 
     def stmt_Match(self, node: ast.Match) -> None:
         subject = self.visit(node.subject)
-        if isinstance(subject, ir.Expr) and not isinstance(subject, ir.Const):
-            subject = self.kept(subject)
+        subject = Tuple(tuple(map(self.kept, subject.items))) if isinstance(subject, Tuple) else self.kept(subject)
         self._cases(node.cases, subject)
 
     def _cases(self, cases: list[ast.match_case], subject: Value) -> None:
@@ -403,7 +404,8 @@ class Builder(Expressions):
             value = Tuple(tuple(map(Static, value.value)))
         if isinstance(value, Tuple) and value.items:
             if context.shapes.setdefault(name, len(value.items)) != len(value.items):
-                raise CompileError(f"{what or name} was a tuple of {context.shapes[name]}, is now of {len(value.items)}", span)
+                message = f"{what or name} was a tuple of {context.shapes[name]}, is now of {len(value.items)}"
+                raise CompileError(message, span)
             for index, item in enumerate(value.items):
                 self.assign(f"{name}.{index}", item, span, what)
             return
@@ -419,7 +421,8 @@ class Builder(Expressions):
             runtime = self.integer_of(runtime)
         self.out.append(ir.Let(span, variable, runtime, claim, what))
 
-    def _variable(self, context: Context, name: str, value: ir.Expr, span: Span, what: str, claim: int | None) -> ir.Var:
+    def _variable(self, context: Context, name: str, value: ir.Expr, span: Span, what: str,
+                  claim: int | None) -> ir.Var:
         kind = value.type
         if claim is not None and not kind.optional:
             kind = ir.Int(128 if claim > 64 else 64)
@@ -448,7 +451,8 @@ class Builder(Expressions):
             case ir.TableHandle(), ir.TableHandle() if old.spec == new.spec:
                 return with_optional(old, optional)
             case ir.Int(), ir.Int():
-                raise CompileError(f"{what} holds 64 bits and is now given 128: annotate it `u128` where it begins", span)
+                message = f"{what} holds 64 bits and is now given 128: annotate it `u128` where it begins"
+                raise CompileError(message, span)
         raise CompileError(f"{what} was {describe_type(old)}, is now {describe_type(new)}", span)
 
     def set_field(self, target: ast.Attribute, view: ir.Var, value: ir.Expr, added: ir.Expr | None) -> None:
@@ -457,7 +461,8 @@ class Builder(Expressions):
         assert isinstance(kind, ir.View)
         layout = kind.layout
         if target.attr not in layout.fields:
-            raise CompileError(f"{layout.__name__} has no field `{target.attr}`{self.similar(target.attr, layout.fields)}", span)
+            message = f"{layout.__name__} has no field `{target.attr}`{self.similar(target.attr, layout.fields)}"
+            raise CompileError(message, span)
         if issubclass(layout, Header) and target.attr in layout.guarded and not kind.fresh:
             raise CompileError(f"`{layout.__name__}.{target.attr}` lies under a checksum: use "
                                f"`pkt.rewrite({view.name.rpartition('.')[2]}, {target.attr}=…)`", span)

@@ -1,9 +1,9 @@
 """Images kept by content.
 
 An image may be used again if nothing it was made of has changed: the text of every file a reached function stands in,
-every constant that was folded, the layouts of its tables and configuration, the target, and the versions of compiler and
-LLVM.  To find one without building anything, an entry keeps the list of what it depends on, and the list is checked: a
-few hashes of small files, half a millisecond.
+every constant that was folded, the layouts of its tables and configuration, the target, and the versions of compiler
+and LLVM.  To find one without building anything, an entry keeps the list of what it depends on, and the list is
+checked: a few hashes of small files, half a millisecond.
 
 A function defined inside another (closures) is not kept: its constants have no name under which to find them again.
 Writing is atomic (a new file, renamed); a broken entry is removed and counts as absent.

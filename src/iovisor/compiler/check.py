@@ -149,7 +149,8 @@ class Checker:
         if turns > TURNS:
             raise CompileError(f"this loop may take {_big(turns)} turns, {TURNS} is the most: bound it, e.g. "
                                f"`range(min(n, {TURNS}))`", stmt.span)
-        sites = {f"record {id(n)}" for s in stmt.body for n in ir.walk(s) if isinstance(n, ir.Call) and n.op == "record"}
+        calls = (n for s in stmt.body for n in ir.walk(s) if isinstance(n, ir.Call))
+        sites = {f"record {id(call)}" for call in calls if call.op == "record"}
         head, turn = state, 0
         counter = Fact(start[0], max(stop[1] - 1, start[0]))
         while turn < turns:
@@ -180,7 +181,7 @@ class Checker:
         self.bound(stmt.value, state)
         return state
 
-    # -- expressions --------------------------------------------------------------------------------------------------
+    # -- expressions -------------------------------------------------------------------------------------------------
 
     def bound(self, expr: ir.Expr, state: State) -> Fact:
         """The fact a variable given this value would have."""
@@ -283,7 +284,8 @@ class Checker:
                 return least, (1 << max(a[1], b[1]).bit_length()) - 1
             case "<<" | ">>":
                 if not 0 <= b[0] <= b[1] < bits:
-                    raise CompileError(f"the shift count may leave 0..{bits - 1}: mask it, e.g. `& {bits - 1}`", right.span)
+                    message = f"the shift count may leave 0..{bits - 1}: mask it, e.g. `& {bits - 1}`"
+                    raise CompileError(message, right.span)
                 if op == "<<":
                     return min(a[0] << b[0], a[0] << b[1]), max(a[1] << b[0], a[1] << b[1])
                 self.exact(left, a)
@@ -292,7 +294,8 @@ class Checker:
                 self.exact(left, a)
                 self.exact(right, b)
                 if b[0] <= 0:
-                    raise CompileError("the divisor may be zero or negative: test it first, e.g. `if n > 0:`", right.span)
+                    message = "the divisor may be zero or negative: test it first, e.g. `if n > 0:`"
+                    raise CompileError(message, right.span)
                 if a[0] < 0:
                     raise CompileError("the dividend may be negative, where machines divide differently", left.span)
                 return (a[0] // b[1], a[1] // b[0]) if op == "//" else (0, min(a[1], b[1] - 1))
@@ -306,7 +309,7 @@ class Checker:
         if bits == 128 and not (signed(union(a, b), 128) or unsigned(union(a, b), 128)):
             raise CompileError("one side may be negative and the other beyond 127 bits: mask one", expr.span)
 
-    # -- conditions ---------------------------------------------------------------------------------------------------
+    # -- conditions --------------------------------------------------------------------------------------------------
 
     def test(self, expr: ir.Expr, state: State) -> tuple[State, State]:
         """The states in which the condition holds, and does not.  `state` is used up."""
@@ -378,7 +381,7 @@ class Checker:
         if low <= high:
             state.facts[expr.var] = replace(fact, low=low, high=high)
 
-    # -- primitives -----------------------------------------------------------------------------------------------------
+    # -- primitives --------------------------------------------------------------------------------------------------
 
     def call(self, expr: ir.Call, state: State) -> Fact:
         """Operands first, then what the operation does and answers."""
@@ -495,7 +498,8 @@ class Checker:
 
     def wide_key(self, expr: ir.Call, spec: Any, args: list[Interval]) -> None:
         from ..language.integers import width
-        for arg, kind in zip(expr.args[-2:] if expr.op == "put" else expr.args[-1:], (spec.key, spec.value), strict=False):
+        stored = expr.args[-2:] if expr.op == "put" else expr.args[-1:]
+        for arg, kind in zip(stored, (spec.key, spec.value), strict=False):
             if isinstance(arg.type, ir.Int) and (width(kind) or 0) > 64 and _bits(arg) == 64:
                 self.exact(arg, self.intervals[id(arg)])
 
@@ -511,7 +515,7 @@ class Checker:
                                "`min(offset, 1500)`", expr.span)
         self.offsets[id(expr)] = union(self.offsets.get(id(expr), offset), offset)
 
-    # -- facts ------------------------------------------------------------------------------------------------------------
+    # -- facts -------------------------------------------------------------------------------------------------------
 
     def note(self, expr: ir.Expr, interval: Interval) -> Interval:
         """Remember an interval for the code generator: the union over all visits."""

@@ -1,8 +1,8 @@
 """From syntax trees to the intermediate representation: comparisons, choices and conditions.
 
-Conditions keep their shape (`and`, `or`, `not`, chains), because check.py learns from them what is present and how large
-it is, and because Python does not evaluate what decides nothing.  As *values* `a or b` is one of its operands and not a
-truth: so it is here, unless both are truths.
+Conditions keep their shape (`and`, `or`, `not`, chains), because check.py learns from them what is present and how
+large it is, and because Python does not evaluate what decides nothing.  As *values* `a or b` is one of its operands
+and not a truth: so it is here, unless both are truths.
 """
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Conditions(Operands):
                 break
         return self.logic(self.span(node), "and", tests)
 
-    def relation(self, node: ast.Compare, where: ast.expr, op: ast.cmpop, left: Value, right: Value) -> ir.Expr | Static:
+    def relation(self, node: ast.Compare, where: ast.expr, op: ast.cmpop, left: Value,
+                 right: Value) -> ir.Expr | Static:
         """One comparison."""
         if isinstance(op, (ast.Is, ast.IsNot)):
             test = self.identity(node, left, right)
@@ -114,7 +115,8 @@ class Conditions(Operands):
 
     def _between(self, span: Span, value: ir.Expr, first: int, last: int) -> ir.Expr:
         low = ir.Compare(span, ir.Bool(), ">=", value, self.constant(span, first))
-        return ir.Logic(span, ir.Bool(), "and", low, ir.Compare(span, ir.Bool(), "<=", value, self.constant(span, last)))
+        high = ir.Compare(span, ir.Bool(), "<=", value, self.constant(span, last))
+        return ir.Logic(span, ir.Bool(), "and", low, high)
 
     def expr_BoolOp(self, node: ast.BoolOp) -> Value:
         symbol: Literal["and", "or"] = "and" if isinstance(node.op, ast.And) else "or"
@@ -132,8 +134,9 @@ class Conditions(Operands):
         """`a or b`, `a and b`: one of the two.  Truths stay a truth; with a number it is a number."""
         span = self.span(node)
         if not isinstance(first, ir.Expr) or not isinstance(first.type, (ir.Int, ir.Bool)):
-            raise CompileError(f"as a value, `{symbol}` chooses between numbers, and this is {describe(first)}: write a test, "
-                               "e.g. `x is not None and …`, or `x if … else y`", first.span if isinstance(first, ir.Expr) else span)
+            where = first.span if isinstance(first, ir.Expr) else span
+            raise CompileError(f"as a value, `{symbol}` chooses between numbers, and this is {describe(first)}: write "
+                               "a test, e.g. `x is not None and …`, or `x if … else y`", where)
         kept = self.bind(first)
         test = self.truth(node.values[0], self.read(kept, span))
         assert isinstance(test, ir.Expr)
@@ -209,7 +212,7 @@ class Conditions(Operands):
             return Tuple(tuple(self.local(context, f"{name}.{i}", node) for i in range(context.shapes[name])))
         return self.local(context, name, node)
 
-    # -- conditions ----------------------------------------------------------------------------------------------------
+    # -- conditions --------------------------------------------------------------------------------------------------
 
     def condition(self, node: ast.expr) -> ir.Expr | Static:
         """An expression as a test; a constant one is `Static`."""

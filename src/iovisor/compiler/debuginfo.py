@@ -1,9 +1,9 @@
 """Positions for LLVM: which Python line every instruction came from.
 
-LLVM turns this metadata into `.BTF` and `.BTF.ext` by itself, and the kernel's verifier then quotes the author's line.
-Three details make the kernel accept it: the file's text is given in `DIFile(source:)`, so no file need exist; the entry's
-subprogram retains a variable named `ctx`, or the FUNC is refused ("Invalid arg#1"); and an inlined function is a scope
-of its own whose locations name the call (`inlinedAt`).
+LLVM turns this metadata into `.BTF` and `.BTF.ext` by itself, and the kernel's verifier then quotes the author's
+line. Three details make the kernel accept it: the file's text is given in `DIFile(source:)`, so no file need exist;
+the entry's subprogram retains a variable named `ctx`, or the FUNC is refused ("Invalid arg#1"); and an inlined
+function is a scope of its own whose locations name the call (`inlinedAt`).
 """
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class DebugInfo:
             return self.known[key]
         file = self.file(scope.file)
         if not self.unit:
-            self.unit = self.node(f"distinct !DICompileUnit(language: DW_LANG_Python, file: {file}, producer: \"iovisor\", "
+            self.unit = self.node(f"distinct !DICompileUnit(language: DW_LANG_Python, file: {file}, "
+                                  'producer: "iovisor", '
                                   "isOptimized: true, runtimeVersion: 0, emissionKind: FullDebug)")
         name, bits = self.context
         result = self.once("result", '!DIBasicType(name: "unsigned int", size: 32, encoding: DW_ATE_unsigned)')
@@ -78,7 +79,8 @@ class DebugInfo:
             scope = self.subprogram(span.scope)
             inlined = f", inlinedAt: {caller}" if caller else ""
             kind = "distinct !DILocation" if caller else "!DILocation"
-            self.known[key] = self.node(f"{kind}(line: {span.line}, column: {span.column + 1}, scope: {scope}{inlined})")
+            where = f"line: {span.line}, column: {span.column + 1}, scope: {scope}{inlined}"
+            self.known[key] = self.node(f"{kind}({where})")
         return self.known[key]
 
     def text(self) -> str:

@@ -98,8 +98,8 @@ def explained(error: BackendError, program: ir.Program) -> CompileError | Backen
     """What LLVM's back end refuses that an author can do something about."""
     said = str(error)
     if "stack" in said.lower() and ("limit" in said or "exceed" in said):
-        return CompileError("this function needs more than the 512 bytes of stack eBPF has: keep fewer records alive at "
-                            "once", program.span)
+        return CompileError("this function needs more than the 512 bytes of stack eBPF has: keep fewer records alive "
+                            "at once", program.span)
     return error
 
 

@@ -235,7 +235,7 @@ class Expressions(Conditions):
             return operand
         return ir.Unary(span, operand.type, "-" if isinstance(node.op, ast.USub) else "~", operand)
 
-    # -- calls -----------------------------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------------------------
 
     def expr_Call(self, node: ast.Call, tail: bool = False) -> Value:
         callee, span = self.visit(node.func), self.span(node)
@@ -287,6 +287,8 @@ class Expressions(Conditions):
         for name in layout.fields:
             if name not in named and name not in layout.defaults:
                 raise CompileError(f"{layout.__name__} needs `{name}`", span)
+        if list(named) != [name for name in layout.fields if name in named]:
+            named = {name: self.kept(value) for name, value in named.items()}      # evaluated as they are written
         args = [self.integer(node, named.get(n, Static(layout.defaults.get(n, 0)))) for n in layout.fields]
         return ir.Call(span, ir.View(layout, "memory"), "record", args, (layout,))
 

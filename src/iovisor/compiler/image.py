@@ -1,8 +1,8 @@
 """An image: one entry of a kind, compiled for one target.  Bytes that need no kernel to exist.
 
-It holds the instructions, what the kernel wants to know of them (BTF, function and line records), the maps they number
-and the tables those stand for.  Code mentions maps by number, so an image is position independent and the same for every
-instance of its kind.  The ELF object LLVM makes is opened here and forgotten: of its sections four matter.
+It holds the instructions, what the kernel wants to know of them (BTF, function and line records), the maps they
+number and the tables those stand for.  Code mentions maps by number, so an image is position independent and the same
+for every instance of its kind.  The ELF object LLVM makes is opened here and forgotten: of its sections four matter.
 """
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ from ..language.layout import Layout
 from ..language.tables import TableSpec
 from .errors import Span
 
-# -- types ------------------------------------------------------------------------------------------------------------
+# -- types -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Var:
         return self.name
 
 
-# -- expressions ------------------------------------------------------------------------------------------------------
+# -- expressions -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -232,7 +232,7 @@ class Call(Expr):
     statics: tuple[Any, ...] = ()
 
 
-# -- statements -------------------------------------------------------------------------------------------------------
+# -- statements ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -312,10 +312,16 @@ class Program:
 Node = Expr | Stmt | Program
 
 
+_BELOW: dict[type, tuple[str, ...]] = {}    # attributes of a kind of node in which nodes may be
+
+
 def children(node: Any) -> Iterator[Any]:
     """The nodes directly below, in order of evaluation."""
-    for described in fields(node):
-        value = getattr(node, described.name)
+    kind = type(node)
+    if kind not in _BELOW:
+        _BELOW[kind] = tuple(f.name for f in fields(node) if f.name not in ("span", "type", "var", "view"))
+    for name in _BELOW[kind]:
+        value = getattr(node, name)
         if isinstance(value, (Expr, Stmt)):
             yield value
         elif isinstance(value, list):
@@ -324,12 +330,14 @@ def children(node: Any) -> Iterator[Any]:
 
 def walk(node: Any) -> Iterator[Any]:
     """The node and everything below."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += reversed([*children(node)])
 
 
-# -- as text ----------------------------------------------------------------------------------------------------------
+# -- as text ---------------------------------------------------------------------------------------------------------
 
 
 def show(program: Program) -> str:
@@ -395,7 +403,8 @@ def _text(expr: Expr) -> str:
         case ConfigField(name=name):
             return f"config.{name}"
         case Binary(op=op, left=left, right=right):
-            return f"{op}({_text(left)}, {_text(right)})" if op in ("min", "max") else f"({_text(left)} {op} {_text(right)})"
+            a, b = _text(left), _text(right)
+            return f"{op}({a}, {b})" if op in ("min", "max") else f"({a} {op} {b})"
         case Unary(op=op, operand=operand):
             return f"{op}{_text(operand)}"
         case Compare(op=op, left=left, right=right) | Logic(op=op, left=left, right=right):

@@ -4,9 +4,10 @@ Text, not an IR builder: LLVM's own assembly is the best documented interface it
 building objects.  Variables are stack slots that LLVM promotes; every instruction carries the position of the Python it
 came from, through all inlining, which is how a verifier's complaint finds its way back.
 
-Two things are tracked here that the representation does not know.  *Pointers into the packet* may be lost when a helper
-touched the packet while the view stays good: `usable` is the set of views whose pointer may be used as it is, others are
-reached again first (`Target.reach`).  *Sharing*: `x.f += n` on an entry of a table other CPUs may hold is an atomic add.
+Two things are tracked here that the representation does not know.  *Pointers into the packet* may be lost when a
+helper touched the packet while the view stays good: `usable` is the set of views whose pointer may be used as it is,
+others are reached again first (`Target.reach`).  *Sharing*: `x.f += n` on an entry of a table other CPUs may hold is
+an atomic add.
 """
 from __future__ import annotations
 
@@ -112,7 +113,8 @@ class Emitter:
         head = f'target triple = "{target.triple}"\n' if target.triple else ""
         head += f'target datalayout = "{target.layout}"\n' if target.layout else ""
         body = "\n".join([*self.allocas, *self.lines])
-        return (f"{head}\ndefine {target.result} @{self.program.entry}(ptr %ctx) {target.attributes}{section}{subprogram} "
+        return (f"{head}\ndefine {target.result} @{self.program.entry}(ptr %ctx) {target.attributes}{section}"
+                f"{subprogram} "
                 f"{{\nentry:\n{body}\n}}\n\n" + "\n".join(sorted(self.declarations)) + "\n" + target.runtime
                 + (debug.text() if debug else ""))
 
@@ -250,7 +252,8 @@ class Emitter:
             place = self.offset(self.memory(stmt.view), described.span[0])
             self.emit(f"atomicrmw add ptr {place}, i{described.bits} {added} monotonic")
             return
-        self.store_field(stmt.view, described, self.integer(stmt.value, bits), _holds(described, self.interval(stmt.value)))
+        fits = _holds(described, self.interval(stmt.value))
+        self.store_field(stmt.view, described, self.integer(stmt.value, bits), fits)
 
     def stmt_If(self, stmt: ir.If) -> None:
         then, orelse, after = self.name("then"), self.name("else"), self.name("endif")
@@ -561,7 +564,7 @@ class Emitter:
             self.slots[var] = slots
         return self.slots[var]
 
-    # -- calls --------------------------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------------------------
 
     def call(self, expr: ir.Call) -> str | Pointer | Number | None:
         """A primitive: a generic one below, or the target's lowering."""
@@ -679,7 +682,7 @@ class Emitter:
     def call_within(self, expr: ir.Call) -> str:
         return self.integer(expr.args[0], 64)
 
-    # -- memory ---------------------------------------------------------------------------------------------------------
+    # -- memory ------------------------------------------------------------------------------------------------------
 
     def offset(self, address: str, count: int | str) -> str:
         """A pointer so many bytes on."""
@@ -719,7 +722,8 @@ class Emitter:
         total = ""
         for offset, size in pieces(first, last, self.target.split(self, view)):
             part = self.load_swapped(self.target.address(self, view, offset), size, bits)
-            total = part if not total else self.value(f"or i{bits} {self.value(f'shl i{bits} {total}, {size}')}, {part}")
+            above = self.value(f"shl i{bits} {total}, {size}") if total else ""
+            total = self.value(f"or i{bits} {above}, {part}") if total else part
         return total
 
     def load_swapped(self, address: str, size: int, bits: int = 64) -> str:

@@ -48,7 +48,7 @@ class Operands:
             yield body
         self.stack[-1].names = names
 
-    # -- what values can be used as ------------------------------------------------------------------------------------------
+    # -- what values can be used as ----------------------------------------------------------------------------------
 
     def runtime(self, value: Value, span: Span) -> ir.Expr | None:
         """A node for a value that has one; None for what exists only while compiling."""
@@ -169,7 +169,7 @@ class Operands:
         stored = self.put(node, table, key, value, 0)
         self.out.append(ir.If(span, ir.Not(span, ir.Bool(), stored), [full], []))
 
-    # -- small things ------------------------------------------------------------------------------------------------------------
+    # -- small things ------------------------------------------------------------------------------------------------
 
     def bind(self, value: Value) -> ir.Var:
         """The variable that holds a value; a new one unless it already is one."""

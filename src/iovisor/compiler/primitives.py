@@ -107,7 +107,7 @@ def effect(build: Expressions, op: str, span: Span, *args: ir.Expr, statics: tup
     return Static(None)
 
 
-# -- the packet -------------------------------------------------------------------------------------------------------
+# -- the packet ------------------------------------------------------------------------------------------------------
 
 
 ATTRIBUTES: dict[str, Callable[[Expressions, Span], Value]] = {
@@ -230,7 +230,8 @@ def _rewrite(build: Expressions, request: Request) -> Value:
         if kind.layout.coverage is not None and kind.layout.coverage.field == name:
             raise CompileError(f"`{name}` follows from the other fields", request.span)
         if shapes(kind.layout, name, under is not None and under != Static(None)):
-            raise CompileError(f"`{name}` decides what the transport checksum sums: make that checksum anew", request.span)
+            message = f"`{name}` decides what the transport checksum sums: make that checksum anew"
+            raise CompileError(message, request.span)
         if name in kind.layout.pseudo and under is None:
             raise CompileError(f"`{name}` counts in the checksum of the transport header: name it, `under=udp`, or "
                                "say `under=None` where there is none (a later fragment)", request.span)
@@ -248,7 +249,7 @@ def _rewrite(build: Expressions, request: Request) -> Value:
     return effect(build, "rewrite", request.span, *views, *values, statics=(tuple(named), covering))
 
 
-# -- tables -----------------------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------------------------
 
 
 @primitive(Table.get)
@@ -305,7 +306,7 @@ def _owner(request: Request) -> Value:
     return request.owner
 
 
-# -- verdicts ---------------------------------------------------------------------------------------------------------
+# -- verdicts --------------------------------------------------------------------------------------------------------
 
 
 @primitive(verdicts.forward)
@@ -354,7 +355,7 @@ def _require(build: Expressions, request: Request) -> Value:
     return Static(None)
 
 
-# -- the machine --------------------------------------------------------------------------------------------------------
+# -- the machine -----------------------------------------------------------------------------------------------------
 
 
 @primitive(machine.now)
@@ -383,7 +384,7 @@ def _hash(build: Expressions, request: Request) -> Value:
     return call("hash", request.span, ir.Int(), *args)
 
 
-# -- Python's own -------------------------------------------------------------------------------------------------------
+# -- Python's own ----------------------------------------------------------------------------------------------------
 
 
 def _extreme(op: str, python: Callable[..., Any]) -> Rule:

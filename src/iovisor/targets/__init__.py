@@ -3,9 +3,9 @@
     with load(Switch(), "tc") as switch:
         switch.run(Packet(frame, port=1))
 
-A compiled target is a `compiler.target.Target` with its lowerings (tc.py, xdp.py, native.py) and something that loads its
-images (`*_loaded.py`).  Nothing is imported before it is asked for: a machine without LLVM runs the reference, one without
-root runs native code.
+A compiled target is a `compiler.target.Target` with its lowerings (tc.py, xdp.py, native.py) and something that loads
+its images (`*_loaded.py`).  Nothing is imported before it is asked for: a machine without LLVM runs the reference,
+one without root runs native code.
 """
 from __future__ import annotations
 

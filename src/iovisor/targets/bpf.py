@@ -68,8 +68,8 @@ class Bpf(Target):
     def context_word(self, emit: Emitter, offset: int) -> str:
         """32 bits of the context, i32.
 
-        Through the intrinsic that fixes base and offset: the verifier wants every load of the context at a constant offset
-        and for itself, and LLVM would merge it with others.
+        Through the intrinsic that fixes base and offset: the verifier wants every load of the context at a constant
+        offset and for itself, and LLVM would merge it with others.
         """
         emit.declare("declare i32 @llvm.bpf.getelementptr.and.load.i32(ptr, i1, i8, i8, i8, i1, ...)")
         return emit.value("call i32 (ptr, i1, i8, i8, i8, i1, ...) @llvm.bpf.getelementptr.and.load.i32("

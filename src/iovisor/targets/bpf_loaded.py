@@ -1,7 +1,7 @@
 """A function in the kernel: its maps, its programs, and a way to run one packet through them.
 
-An instance is made of images and nothing else: maps for its tables, a frozen map with its configuration, programs loaded
-against them.  No compilation happens here, so the second instance of a kind costs a millisecond.
+An instance is made of images and nothing else: maps for its tables, a frozen map with its configuration, programs
+loaded against them.  No compilation happens here, so the second instance of a kind costs a millisecond.
 
 *Bare* instances answer the verdict itself, for tests and measurements.  Others are joined to what comes next through
 `wires`, a program array with a slot per output port: see `@next` in bpf.py.
@@ -74,8 +74,9 @@ def context_map() -> Map:
 class BpfLoaded:
     """An instance in the kernel.  Tables of `function` move there, entries included."""
 
-    def __init__(self, function: Function, target: str = "tc", entries: Sequence[str] | Mapping[str, str] = ("ingress",),
-                 *, cache: Cache | None = None, bare: bool = True, level: int = 2, cpu: str = "v4") -> None:
+    def __init__(self, function: Function, target: str = "tc",
+                 entries: Sequence[str] | Mapping[str, str] = ("ingress",), *, cache: Cache | None = None,
+                 bare: bool = True, level: int = 2, cpu: str = "v4") -> None:
         """`entries` are the entries to load, or stages by name and the entry each runs: one entry may be loaded twice,
         joined to different things.  A stage's own program array is `nexts[stage]`.
         """
@@ -139,7 +140,7 @@ class BpfLoaded:
         try:
             program = Program.load(spec, maps, 1 if dumping("verifier") else 0)
         except VerifierRejection as rejection:
-            dump("verifier", kind, entry, family, lambda: rejection.log)
+            dump("verifier", kind, entry, family, lambda log=rejection.log: log)
             source = source_of(getattr(kind, entry))
             scope = Scope(source.function.__name__, source.file, source.tree.lineno)
             whole = Span(scope, scope.line, source.column, scope.line, source.column + 4)

@@ -1,8 +1,8 @@
 """Tables in the kernel: the `Home` a function's tables have once it is loaded.
 
-`self.stations[key] = value` is the same statement in a test, in a slow-path handler and in the data path; here it becomes
-bpf(2).  What `lookup` answers is a copy, so `live` is false and a table stores a view again when a field is assigned: last
-writer wins, as between two CPUs.
+`self.stations[key] = value` is the same statement in a test, in a slow-path handler and in the data path; here it
+becomes bpf(2).  What `lookup` answers is a copy, so `live` is false and a table stores a view again when a field is
+assigned: last writer wins, as between two CPUs.
 
 Hashes are not preallocated: a table costs what it holds.  LRUs must be, and evict early when they are full, so they are
 made a quarter larger than declared.
@@ -19,8 +19,8 @@ from ..language.tables import TableSpec
 from ..language.verdicts import Dropped
 
 KINDS = {("hash", False): MapKind.HASH, ("hash", True): MapKind.PER_CPU_HASH, ("lru", False): MapKind.LRU_HASH,
-         ("lru", True): MapKind.LRU_PER_CPU_HASH, ("array", False): MapKind.ARRAY, ("array", True): MapKind.PER_CPU_ARRAY,
-         ("lpm", False): MapKind.LPM_TRIE, ("counter", True): MapKind.PER_CPU_ARRAY}
+         ("lru", True): MapKind.LRU_PER_CPU_HASH, ("array", False): MapKind.ARRAY, ("array", True):
+         MapKind.PER_CPU_ARRAY, ("lpm", False): MapKind.LPM_TRIE, ("counter", True): MapKind.PER_CPU_ARRAY}
 REFUSED = (errno.E2BIG, errno.EEXIST, errno.ENOENT, errno.ENOSPC)
 
 
@@ -70,9 +70,9 @@ class KernelHome:
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         if self.spec.inner is not None:
-            yield from ((key, bytes(4)) for key in self.map.keys())
+            yield from ((key, bytes(4)) for key in self.map.keys())  # noqa: SIM118
         elif self.spec.per_cpu:
-            for key in self.map.keys():
+            for key in self.map.keys():  # noqa: SIM118
                 values = self.map.lookup_per_cpu(key)
                 if values is not None:
                     yield key, _written(values)[:self.spec.stored_size]

@@ -1,8 +1,8 @@
 """Native code: the host's own processor, JIT-compiled, its tables native too.
 
 The generated function takes one pointer, to the words below, and returns the verdict.  Nothing of Python runs between
-call and return: tables are memory the code walks itself (native_tables.py), the clock is libc's, an event is written to a
-buffer.  A packet arrives as CPython's `Packet` has it, the outer tag beside the bytes, and leaves the same way.
+call and return: tables are memory the code walks itself (native_tables.py), the clock is libc's, an event is written
+to a buffer.  A packet arrives as CPython's `Packet` has it, the outer tag beside the bytes, and leaves the same way.
 
     0 data   8 end   16 limit (first usable byte)   24 port   32 tci   40 tpid   48 machine   56 config
     64 metadata   72 drops   80 event   88 table of tables
@@ -38,7 +38,7 @@ class Native(Target):
     def __init__(self, cpu: str = "", level: int = 2) -> None:
         super().__init__(cpu, level)
 
-    # -- the context ---------------------------------------------------------------------------------------------------
+    # -- the context -------------------------------------------------------------------------------------------------
 
     def word(self, emit: Emitter, offset: int, kind: str = "i64") -> str:
         return emit.value(f"load {kind}, ptr {emit.offset('%ctx', offset)}, align 8")
@@ -66,7 +66,7 @@ class Native(Target):
         emit.emit(f"call i64 @getrandom(ptr {place}, i64 4, i32 0)")
         return emit.value(f"load i64, ptr {place}")
 
-    # -- reaching the packet -----------------------------------------------------------------------------------------------
+    # -- reaching the packet -----------------------------------------------------------------------------------------
 
     def loses(self, emit: Emitter, call: ir.Call) -> bool:
         return call.op in ("push", "pop", "tag", "untag")
@@ -123,7 +123,7 @@ class Native(Target):
     def meta(self, emit: Emitter, call: ir.Call) -> Pointer:
         return Pointer(self.word(emit, METADATA, "ptr"))
 
-    # -- the tag ---------------------------------------------------------------------------------------------------------------
+    # -- the tag -----------------------------------------------------------------------------------------------------
 
     @lowers("tagged")
     def tagged(self, emit: Emitter, call: ir.Call) -> str:
@@ -188,7 +188,7 @@ class Native(Target):
                     self.set_word(emit, DATA, emit.offset(data, 4), "ptr")
         emit.emit(f"store i64 0, ptr {emit.cursor}")
 
-    # -- resizing ----------------------------------------------------------------------------------------------------------------
+    # -- resizing ----------------------------------------------------------------------------------------------------
 
     def _grow(self, emit: Emitter, count: int) -> str:
         """More room in front; the new beginning."""
@@ -218,7 +218,7 @@ class Native(Target):
 
         lowering.rewrite(emit, call, mend, mend)
 
-    # -- tables ------------------------------------------------------------------------------------------------------------------
+    # -- tables ------------------------------------------------------------------------------------------------------
 
     def table(self, emit: Emitter, call: ir.Call) -> tuple[str, ir.Expr, TableSpec]:
         """The table operand, the key, and the spec of the table a call names."""
@@ -229,7 +229,8 @@ class Native(Target):
         return self.named(emit, spec), args[0], spec
 
     def named(self, emit: Emitter, spec: TableSpec) -> str:
-        return emit.value(f"load ptr, ptr {emit.offset(self.word(emit, TABLES, 'ptr'), 8 * emit.map(spec.name))}, align 8")
+        place = emit.offset(self.word(emit, TABLES, "ptr"), 8 * emit.map(spec.name))
+        return emit.value(f"load ptr, ptr {place}, align 8")
 
     @lowers("get")
     def get(self, emit: Emitter, call: ir.Call) -> Pointer | Number:
@@ -284,7 +285,7 @@ class Native(Target):
                 before = emit.value(f"load i64, ptr {there}")
                 emit.emit(f"store i64 {emit.value(f'add i64 {before}, {added}')}, ptr {there}")
 
-    # -- leaving -----------------------------------------------------------------------------------------------------------------
+    # -- leaving -----------------------------------------------------------------------------------------------------
 
     @lowers("punt")
     def punt(self, emit: Emitter, call: ir.Call) -> str:

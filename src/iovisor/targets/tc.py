@@ -1,13 +1,14 @@
 """TC: eBPF on socket buffers, at tcx hooks.
 
 Offloads stay on here, so three things differ from bytes on a wire, and this file hides all three.  Most packets carry
-partial checksums: `rewrite` goes through `bpf_l4_csum_replace`, which knows.  Packets may be 64 kB aggregates whose tail
-lies in fragments: headers are pulled into the linear part once, at the beginning, as far as the program statically
-reads; what lies farther is pulled when it is reached.  And the outer VLAN tag is metadata of the buffer, which is exactly
-the language's own view of it.
+partial checksums: `rewrite` goes through `bpf_l4_csum_replace`, which knows.  Packets may be 64 kB aggregates whose
+tail lies in fragments: headers are pulled into the linear part once, at the beginning, as far as the program
+statically reads; what lies farther is pulled when it is reached.  And the outer VLAN tag is metadata of the buffer,
+which is exactly the language's own view of it.
 
-`cb[0]` holds the port in its low half, `cb[1..4]` the packet's metadata.  In bare programs (tests) a tag that lies in the
-bytes, as BPF_PROG_TEST_RUN delivers it, is first moved to where real packets have it, and `mark` reports it at the end.
+`cb[0]` holds the port in its low half, `cb[1..4]` the packet's metadata.  In bare programs (tests) a tag that lies in
+the bytes, as BPF_PROG_TEST_RUN delivers it, is first moved to where real packets have it, and `mark` reports it at
+the end.
 """
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ class Tc(Bpf):
     load_bytes = LOAD_BYTES
     data_words = DATA, DATA_END
 
-    # -- reaching the packet -------------------------------------------------------------------------------------------
+    # -- reaching the packet -----------------------------------------------------------------------------------------
 
     def word(self, emit: Emitter, offset: int) -> str:
         """A 32-bit word of the context as i64."""
@@ -187,7 +188,7 @@ class Tc(Bpf):
     def meta(self, emit: Emitter, call: ir.Call) -> Pointer:
         return Pointer(self.metadata)
 
-    # -- the tag ---------------------------------------------------------------------------------------------------------
+    # -- the tag -----------------------------------------------------------------------------------------------------
 
     @lowers("tagged")
     def tagged(self, emit: Emitter, call: ir.Call) -> str:
@@ -251,7 +252,7 @@ class Tc(Bpf):
     def _checked(self, emit: Emitter, status: str) -> None:
         emit.reject(Dropped.RESIZE, emit.value(f"icmp ne i64 {status}, 0"))
 
-    # -- resizing ----------------------------------------------------------------------------------------------------------
+    # -- resizing ----------------------------------------------------------------------------------------------------
 
     @lowers("push")
     def push(self, emit: Emitter, call: ir.Call) -> None:
@@ -294,7 +295,7 @@ class Tc(Bpf):
         cut = emit.value(f"trunc i64 {stop} to i32")
         self._checked(emit, emit.helper(38, "i64", "ptr %ctx", f"i32 {cut}", "i64 0"))
 
-    # -- checksums ---------------------------------------------------------------------------------------------------------
+    # -- checksums ---------------------------------------------------------------------------------------------------
 
     @lowers("rewrite")
     def rewrite(self, emit: Emitter, call: ir.Call) -> None:
@@ -341,7 +342,7 @@ class Tc(Bpf):
             emit.helper(L4_CSUM, "i64", *arguments)
         self.put_off.clear()
 
-    # -- leaving -----------------------------------------------------------------------------------------------------------
+    # -- leaving -----------------------------------------------------------------------------------------------------
 
     def leave(self, emit: Emitter) -> None:
         if "meta" in emit.operations:

@@ -1,8 +1,8 @@
 """The verifier's refusal, on the author's line.
 
 The kernel quotes the Python it was given (`; source @ file.py:12`) above the instructions it walks.  The last quotation
-before the end of its log is where it stopped.  Its reason is translated where a plain sentence is possible; the full log
-stays on the error.  Source the compiler accepted must never come here: the message says whose bug it is.
+before the end of its log is where it stopped.  Its reason is translated where a plain sentence is possible; the full
+log stays on the error.  Source the compiler accepted must never come here: the message says whose bug it is.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAIN = (
     (r"invalid mem access '(map_value_or_null|mem_or_null)'", "a table entry is used before it is known to be there"),
     (r"invalid mem access", "a pointer is used that the verifier does not trust"),
     (r"!read_ok", "a value is read on a path that never sets it"),
-    (r"BPF program is too large|too complex|processed \d{6,} insns", "the program is too long or too branchy to verify"),
+    (r"BPF program is too large|too complex|processed \d{6,} insns", "the program is too long or branchy to verify"),
     (r"back-edge|infinite loop", "the verifier sees no end of a loop"),
     (r"stack", "the program's stack is too large or is used out of bounds"),
     (r"min value is negative|unbounded", "an offset or a length has no bound the verifier can see"),

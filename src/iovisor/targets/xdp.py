@@ -1,9 +1,9 @@
 """XDP: eBPF on frames, before the kernel's stack.
 
-Here the outer VLAN tag is bytes, at offset 12, and the language says that it is not.  Programs that only read look past
-it: what lies behind the addresses is reached through a second base, `data + shift`, with `shift` 4 on tagged frames.
-Programs that resize or retag take the tag out at the beginning, keep it in registers, and put it back before they leave;
-only tagged frames pay.
+Here the outer VLAN tag is bytes, at offset 12, and the language says that it is not.  Programs that only read look
+past it: what lies behind the addresses is reached through a second base, `data + shift`, with `shift` 4 on tagged
+frames. Programs that resize or retag take the tag out at the beginning, keep it in registers, and put it back before
+they leave; only tagged frames pay.
 
 Everything is linear here, and there are no partial checksums a program could know of, so `rewrite` is arithmetic.  XDP
 has no room for context between programs: a per-CPU entry (`@context`) carries port and metadata.
@@ -36,7 +36,7 @@ class Xdp(Bpf):
     load_bytes = LOAD_BYTES
     data_words = 0, 4
 
-    # -- the two ways to see a tag ---------------------------------------------------------------------------------------
+    # -- the two ways to see a tag -----------------------------------------------------------------------------------
 
     def prologue(self, emit: Emitter) -> None:
         self.put_off: dict[ir.Var, lowering.Change] = {}        # checksums that wait for the next rewrite
@@ -97,7 +97,7 @@ class Xdp(Bpf):
         emit.store_swapped(emit.offset(data, 12), tpid, 0, 16)
         emit.store_swapped(emit.offset(data, 14), tci, 0, 16)
 
-    # -- reaching the packet -------------------------------------------------------------------------------------------------
+    # -- reaching the packet -----------------------------------------------------------------------------------------
 
     def base(self, emit: Emitter, data: str) -> str:
         """What lies behind the addresses is counted from here."""
@@ -209,7 +209,7 @@ class Xdp(Bpf):
     def meta(self, emit: Emitter, call: ir.Call) -> Pointer:
         return Pointer(emit.offset(self.seen, 8))
 
-    # -- the tag -----------------------------------------------------------------------------------------------------------------
+    # -- the tag -----------------------------------------------------------------------------------------------------
 
     @lowers("tagged")
     def tagged(self, emit: Emitter, call: ir.Call) -> str:
@@ -270,7 +270,7 @@ class Xdp(Bpf):
             self._lift(emit)
         emit.emit(f"store i64 0, ptr {emit.cursor}")
 
-    # -- resizing ------------------------------------------------------------------------------------------------------------------
+    # -- resizing ----------------------------------------------------------------------------------------------------
 
     @lowers("push")
     def push(self, emit: Emitter, call: ir.Call) -> None:
@@ -293,7 +293,7 @@ class Xdp(Bpf):
         emit.reject(Dropped.RESIZE, _failed(emit, emit.helper(ADJUST_HEAD, "i64", "ptr %ctx", f"i32 {count}")))
         emit.emit(f"store i64 0, ptr {emit.cursor}")
 
-    # -- checksums -------------------------------------------------------------------------------------------------------------------
+    # -- checksums ---------------------------------------------------------------------------------------------------
 
     @lowers("rewrite")
     def rewrite(self, emit: Emitter, call: ir.Call) -> None:
@@ -313,7 +313,7 @@ class Xdp(Bpf):
                 lowering.adjust(emit, view, change)
             self.put_off.clear()
 
-    # -- leaving -----------------------------------------------------------------------------------------------------------------------
+    # -- leaving -----------------------------------------------------------------------------------------------------
 
     def leave(self, emit: Emitter) -> None:
         if self.lifted:
