@@ -106,6 +106,7 @@ class Writer:
         self.lines: list[str] = []
         self.budget = 0
         self.pushed = 0
+        self.per_cpu: set[str] = set()
 
     # -- choices ---------------------------------------------------------------------------------------------------
 
@@ -196,8 +197,10 @@ class Writer:
     def declared(self, table: Kept) -> str:
         size = {"hash": self.pick((2, 16, 64)), "lru": 1024, "array": self.pick((1, 4, 17)), "lpm": 32, "counter": 8,
                 "nested": 16}[table.kind]
-        ttl = ", ttl=5 * SECOND" if table.ttl else ", per_cpu=True" if table.kind in ("hash", "array") and self.chance(0.15) \
-            else ""
+        ttl = ", ttl=5 * SECOND" if table.ttl else ""
+        if not ttl and table.kind in ("hash", "array") and self.chance(0.15):
+            ttl = ", per_cpu=True"
+            self.per_cpu.add(table.name)
         inside = ", inner=table(32)" if table.inner is not None else ""
         return f"{table.name}: {self.hint(table)} = table({size}{ttl}{inside})"
 
@@ -234,7 +237,7 @@ class Writer:
                 for key in self.random.sample(range(4), 2):
                     lines.append(f"    inner = function.{table.name}.create({key})")
                     fill("inner", table.inner)
-            elif table.kind != "counter":
+            elif table.kind != "counter" and table.name not in self.per_cpu:     # other CPUs would show what was filled in
                 fill(f"function.{table.name}", table)
         return [*lines, "    return None"]
 
@@ -472,7 +475,7 @@ class Writer:
             inner.numbers[name] = low, max(high, low), False
             inner.frozen |= {name}
             inner.entries = {n: e for n, e in inner.entries.items() if e[1] != ""} if self.chance(0.9) else inner.entries
-            self.budget = min(self.budget, 7)
+            self.budget = min(self.budget, 7 if inner.loop == 1 else 2)
             body = self.block(inner, depth - 1, end=False, least=1)
         return [f"for {name} in range({bounds}):", *self.indented(body)]
 
@@ -483,7 +486,7 @@ class Writer:
             inner.loop += 1
             inner.numbers[name] = min(values), max(values), False
             inner.frozen |= {name}
-            self.budget = min(self.budget, 6)
+            self.budget = min(self.budget, 6 if inner.loop == 1 else 2)
             body = self.block(inner, depth - 1, end=False)
         return [f"for {name} in ({', '.join(map(str, values))},):", *self.indented(body)]
 
@@ -737,7 +740,7 @@ class Writer:
     def callable(self, scope: Scope, results: int | None = None) -> list[Callee]:
         """Which may be called here: their arguments are at hand."""
         return [c for c in self.callees if (scope.packet or not c.method) and (results is None or len(c.results) == results)
-                and not (c.resizes and scope.loop)
+                and not (c.method and scope.loop)           # they may have loops
                 and all(isinstance(k, int) or k.kind != "header" or k in scope.views.values() for k in c.parameters)]
 
     def after(self, scope: Scope, callee: Callee) -> None:

@@ -17,7 +17,7 @@ or variable, from here, and never guesses.  Intervals are Python integers, so th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..language.packet import FARTHEST
@@ -72,7 +72,18 @@ def check(program: ir.Program) -> Checked:
     """Proves the program or raises `CompileError`."""
     checker = Checker()
     checker.run(program.body, State())
+    _prune(program, checker.walked)
     return Checked(program, checker.intervals, checker.offsets)
+
+
+def _prune(node: Any, walked: set[int]) -> None:
+    """Drop statements that no path reaches: nothing is known of them."""
+    for described in fields(node):
+        value = getattr(node, described.name)
+        if isinstance(value, list) and any(isinstance(item, ir.Stmt) for item in value):
+            value[:] = [stmt for stmt in value if id(stmt) in walked]
+    for child in ir.children(node):
+        _prune(child, walked)
 
 
 def _join_facts(a: Fact, b: Fact) -> Fact:
@@ -98,6 +109,7 @@ class Checker:
         self.intervals: dict[int, Interval] = {}
         self.offsets: dict[int, Interval] = {}
         self.left: dict[str, State] = {}
+        self.walked: set[int] = set()           # statements that some path reaches
 
     # -- statements -------------------------------------------------------------------------------------------------
 
@@ -105,6 +117,7 @@ class Checker:
         for stmt in body:
             if state is None:
                 return None
+            self.walked.add(id(stmt))
             state = getattr(self, "stmt_" + type(stmt).__name__)(stmt, state)
         return state
 

@@ -65,15 +65,15 @@ class Bpf(Target):
             value = emit.value(f"call i64 @llvm.smax.i64(i64 {value}, i64 0)")
         return lowering.bounded(emit, value, high)
 
-    def context_word(self, emit: Emitter, offset: int) -> str:
-        """32 bits of the context, i32.
+    def context_word(self, emit: Emitter, offset: int, volatile: bool = False) -> str:
+        """32 bits of the context, i32.  `volatile`: words beside each other are not to become one of 64 bits.
 
         Through the intrinsic that fixes base and offset: the verifier wants every load of the context at a constant
         offset and for itself, and LLVM would merge it with others.
         """
         emit.declare("declare i32 @llvm.bpf.getelementptr.and.load.i32(ptr, i1, i8, i8, i8, i1, ...)")
         return emit.value("call i32 (ptr, i1, i8, i8, i8, i1, ...) @llvm.bpf.getelementptr.and.load.i32("
-                          f"ptr elementtype(i8) %ctx, i1 false, i8 0, i8 1, i8 2, i1 true, i32 {offset})")
+                          f"ptr elementtype(i8) %ctx, i1 {str(volatile).lower()}, i8 0, i8 1, i8 2, i1 true, i32 {offset})")
 
     def bounds(self, emit: Emitter) -> tuple[str, str]:
         """Pointers to the packet's first byte and behind its last.

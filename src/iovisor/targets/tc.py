@@ -45,6 +45,9 @@ class Tc(Bpf):
         return emit.value(f"zext i32 {self.context_word(emit, offset)} to i64")
 
     def prologue(self, emit: Emitter) -> None:
+        self.grown = emit.slot("i1") if "pop" in emit.operations and emit.operations & {"push", "tag"} else ""
+        if self.grown:
+            emit.emit(f"store i1 false, ptr {self.grown}")
         self.put_off: list[tuple[str, ...]] = []        # calls that mend checksums
         self.kept: set[ir.Var] = set()                  # what may be used until they are made
         if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length", "push",
@@ -59,7 +62,7 @@ class Tc(Bpf):
         if "meta" in emit.operations:
             self.metadata = emit.slot("[4 x i32]", 8)
             for i in range(4):
-                part = self.context_word(emit, CB + 4 + 4 * i)
+                part = self.context_word(emit, CB + 4 + 4 * i, volatile=True)
                 emit.emit(f"store i32 {part}, ptr {emit.offset(self.metadata, 4 * i)}, align 4")
 
     def _pull_near(self, emit: Emitter, near: int) -> None:
@@ -229,7 +232,9 @@ class Tc(Bpf):
     @lowers("tag")
     def tag(self, emit: Emitter, call: ir.Call) -> None:
         raw = str(int.from_bytes(call.statics[0].to_bytes(2, "big"), "little"))
-        self._checked(emit, self._push_tag(emit, raw, emit.integer(call.args[0], 64)))
+        tci = emit.integer(call.args[0], 64)
+        self._grown(emit)
+        self._checked(emit, self._push_tag(emit, raw, tci))
         emit.emit(f"store i64 0, ptr {emit.cursor}")
 
     @lowers("untag")
@@ -254,8 +259,14 @@ class Tc(Bpf):
 
     # -- resizing ----------------------------------------------------------------------------------------------------
 
+    def _grown(self, emit: Emitter) -> None:
+        """After bytes were put in front, the kernel no longer knows where the frame's own header ends: `pop` must ask."""
+        if self.grown:
+            emit.emit(f"store i1 true, ptr {self.grown}")
+
     @lowers("push")
     def push(self, emit: Emitter, call: ir.Call) -> None:
+        self._grown(emit)
         self._checked(emit, emit.helper(CHANGE_HEAD, "i64", "ptr %ctx", f"i32 {call.statics[0]}", "i64 0"))
         emit.emit(f"store i64 0, ptr {emit.cursor}")
 
@@ -266,8 +277,13 @@ class Tc(Bpf):
         emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ult i64 {self.word(emit, LEN)}, {count + 14}"))
         saved = emit.slot("[2 x i64]", 8)
         self._checked(emit, emit.helper(LOAD_BYTES, "i64", "ptr %ctx", f"i32 {count}", f"ptr {saved}", "i32 14"))
-        shrunk = emit.helper(ADJUST_ROOM, "i64", "ptr %ctx", f"i32 {-count}", f"i32 {MAC_LEVEL}", "i64 0")
-        with emit.when(emit.value(f"icmp ne i64 {shrunk}, 0")):
+        shrunk = emit.slot("i64")
+        emit.emit(f"store i64 1, ptr {shrunk}")
+        bare = emit.value(f"xor i1 {emit.value(f'load i1, ptr {self.grown}')}, true") if self.grown else "true"
+        with emit.when(bare):
+            status = emit.helper(ADJUST_ROOM, "i64", "ptr %ctx", f"i32 {-count}", f"i32 {MAC_LEVEL}", "i64 0")
+            emit.emit(f"store i64 {status}, ptr {shrunk}")
+        with emit.when(emit.value(f"icmp ne i64 {emit.value(f'load i64, ptr {shrunk}')}, 0")):
             self._shift(emit, count)
         self._checked(emit, emit.helper(STORE_BYTES, "i64", "ptr %ctx", "i32 0", f"ptr {saved}", "i32 14", "i64 0"))
         emit.emit(f"store i64 0, ptr {emit.cursor}")
@@ -318,8 +334,15 @@ class Tc(Bpf):
         low, high = emit.places[view]
         field = view.type.layout.fields[coverage.field].span[0]
         if low == high:
+            if (low + field) % 2:
+                lowering.adjust(emit, view, change)         # where the helper does not go, nor any offload
+                return
             where = str(low + field)
         else:
+            emit.reachable(view)
+            odd = emit.value(f"and i64 {emit.value(f'load i64, ptr {emit.slots_of(view).offset}')}, 1")
+            with emit.when(emit.value(f"icmp ne i64 {odd}, {field % 2}")):
+                lowering.adjust(emit, view, change)         # and the helper will refuse
             start = emit.value(f"load i64, ptr {emit.slots_of(view).offset}")
             where = emit.value(f"trunc i64 {emit.value(f'add i64 {start}, {field}')} to i32")
         folded, most = change.sum, change.most
@@ -348,7 +371,7 @@ class Tc(Bpf):
         if "meta" in emit.operations:
             for i in range(4):
                 part = emit.value(f"load i32, ptr {emit.offset(self.metadata, 4 * i)}, align 4")
-                emit.emit(f"store i32 {part}, ptr {emit.offset('%ctx', CB + 4 + 4 * i)}, align 4")
+                emit.emit(f"store volatile i32 {part}, ptr {emit.offset('%ctx', CB + 4 + 4 * i)}, align 4")
         self.finish(emit, 0, 2)
 
     def leave_by(self, emit: Emitter, port: str) -> None:
