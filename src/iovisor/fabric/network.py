@@ -31,6 +31,7 @@ from ..language.function import Function
 from . import edges, grace, recirculation, upgrade
 from .counters import Counters, Traffic
 from .edges import Crossing, Edge
+from .images import Images
 from .instance import EGRESS, HOOK, INGRESS, Instance
 from .recirculation import Recirculation
 
@@ -64,7 +65,7 @@ class Network:
     """Functions joined port to port; `close` undoes everything."""
 
     def __init__(self, name: str, *, namespace: NetworkNamespace | None = None, cache: Cache | None = None) -> None:
-        self.name, self.namespace, self.cache = name, namespace, cache
+        self.name, self.namespace, self.cache = name, namespace, Images(cache)
         self.instances: dict[str, Instance] = {}
         self.joins: dict[PortRef, _Join] = {}
         with ExitStack() as undo:
