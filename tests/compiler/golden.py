@@ -19,7 +19,7 @@ from types import ModuleType
 
 HEAD = ("from iovisor.language import *; from iovisor.wire import *; from tests.compiler.declarations import *; "
         "from tests.compiler import declarations, helpers_elsewhere\n")
-WHOLE = re.compile(r"(class |def |@|[A-Z]\w* = |import |from )")
+WHOLE = re.compile(r"(class (?!Inner)|def (?!inner\(\) -> None:\n    pass)|@|import functools)")
 
 
 @dataclass

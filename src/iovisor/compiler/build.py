@@ -379,13 +379,18 @@ class Builder(Expressions):
         match target:
             case ast.Name(id=name):
                 self.assign(name, value, span, f"`{name}`")
-            case ast.Attribute(value=owner, attr=_):
-                view = self.view(owner, self.visit(owner))
+            case ast.Attribute(value=owner, attr=attribute):
+                held = self.visit(owner)
+                if not isinstance(held, ir.Expr):
+                    raise NotInLanguage(f"`{attribute}` of {describe(held)} is not assigned in the data path", span)
+                view = self.view(owner, held)
                 self.set_field(target, view, self.integer(target, value), None)
             case ast.Subscript(value=owner, slice=key):
                 table = self.table(owner, self.visit(owner))
                 self.set_item(target, table, self.key(key, table, self.visit(key)), value)
             case ast.Tuple(elts=targets):
+                if any(isinstance(part, ast.Starred) for part in targets):
+                    raise NotInLanguage("`*` in an assignment is not part of the language", span)
                 if isinstance(value, Static) and isinstance(value.value, tuple):
                     value = Tuple(tuple(map(Static, value.value)))
                 if not isinstance(value, Tuple) or len(value.items) != len(targets):
@@ -416,6 +421,8 @@ class Builder(Expressions):
             context.names[name] = value
             return
         claim = width(context.claims.get(name.partition(".")[0]))
+        if claim is not None and not isinstance(runtime.type, (ir.Int, ir.Bool, ir.NoneType)):
+            raise CompileError(f"{what or name} is a number of {claim} bits, this is {describe(value)}", span)
         variable = self._variable(context, name, runtime, span, what, claim)
         if isinstance(variable.type, ir.Int) and isinstance(runtime.type, ir.Bool):
             runtime = self.integer_of(runtime)

@@ -33,6 +33,14 @@ OPERATORS: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.BitOr: ("|", operator.or_), ast.BitXor: ("^", operator.xor), ast.LShift: ("<<", operator.lshift),
     ast.RShift: (">>", operator.rshift)}
 
+UNKNOWN: dict[type[ast.operator], str] = {
+    ast.Div: "`/` is not part of the language: numbers are integers, use `//` or `>>`",
+    ast.Pow: "`**` is not part of the language: use `*` or `<<`", ast.MatMult: "`@` is not part of the language"}
+KINDS: dict[type[ast.expr], str] = {
+    ast.ListComp: "comprehensions", ast.SetComp: "comprehensions", ast.DictComp: "comprehensions",
+    ast.GeneratorExp: "generators", ast.JoinedStr: "f-strings", ast.Lambda: "lambdas", ast.List: "lists", ast.Dict: "dicts",
+    ast.Set: "sets", ast.Slice: "slices", ast.Yield: "generators", ast.YieldFrom: "generators", ast.Await: "coroutines",
+    ast.Starred: "`*` arguments"}
 UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Invert: operator.invert}
 
@@ -55,8 +63,8 @@ class Expressions(Conditions):
         """What an expression stands for.  `tail`: its verdict leaves the program."""
         method = getattr(self, "expr_" + type(node).__name__, None)
         if method is None:
-            what = type(node).__name__.removesuffix("Exp").lower()
-            raise NotInLanguage(f"{what} expressions are not part of the language", self.span(node))
+            what = KINDS.get(type(node), type(node).__name__.lower() + " expressions")
+            raise NotInLanguage(f"{what} are not part of the language", self.span(node))
         if tail and isinstance(node, (ast.Call, ast.IfExp)):
             return cast(Value, method(node, tail=True))
         return cast(Value, method(node))
@@ -87,7 +95,8 @@ class Expressions(Conditions):
     def expr_Constant(self, node: ast.Constant) -> Value:
         if isinstance(node.value, (int, type(None))):
             return Static(node.value)
-        raise NotInLanguage(f"{type(node.value).__name__} values are not part of the language", self.span(node))
+        what = {float: "floats", str: "strings", bytes: "bytes"}.get(type(node.value), type(node.value).__name__)
+        raise NotInLanguage(f"{what} are not part of the language", self.span(node))
 
     def expr_Name(self, node: ast.Name) -> Value:
         context, name = self.stack[-1], node.id
@@ -180,7 +189,8 @@ class Expressions(Conditions):
     def _method(self, kind: type, name: str, span: Span, what: str) -> Callable[..., Any]:
         found = getattr(kind, name, None)
         if found is None or name.startswith("_"):
-            known = [n for n in dir(kind) if getattr(kind, n) in primitives.RULES]
+            rules = {rule.__name__ for rule in primitives.RULES if hasattr(rule, "__qualname__")}
+            known = [n for n in dir(kind) if n in rules or n in primitives.ATTRIBUTES]
             raise CompileError(f"{what} has no `{name}`{self.similar(name, known)}", span)
         return cast(Callable[..., Any], found)
 
@@ -216,12 +226,18 @@ class Expressions(Conditions):
     def binary(self, node: ast.AST, op: ast.operator, left: Value, right: Value) -> Value:
         span = self.span(node)
         if type(op) not in OPERATORS:
-            raise NotInLanguage(f"`{type(op).__name__}` is not part of the language", span)
+            raise NotInLanguage(UNKNOWN[type(op)], span)
         symbol, function = OPERATORS[type(op)]
         if isinstance(left, Static) and isinstance(right, Static):
             return self.fold(span, lambda: function(left.value, right.value))
         a, b = self.integer(getattr(node, "left", node), left), self.integer(getattr(node, "right", node), right)
-        return ir.Binary(span, self.wider(a, b), symbol, a, b)  # type: ignore[arg-type]
+        kind = self.wider(a, b)
+        if kind.bits == 128 and symbol == "&" and any(isinstance(x, ir.Const) and 0 <= x.value < 1 << 64 for x in (a, b)):
+            kind = ir.Int()                             # what is left of a wide value fits in 64 bits
+        result = ir.Binary(span, kind, symbol, a, b)  # type: ignore[arg-type]
+        if kind.bits == 128 and symbol == ">>" and isinstance(b, ir.Const) and b.value >= 64:
+            return ir.Binary(span, ir.Int(), "&", result, self.constant(span, (1 << 64) - 1))
+        return result
 
     def expr_UnaryOp(self, node: ast.UnaryOp) -> Value:
         span = self.span(node)

@@ -20,7 +20,7 @@ from ..language.packet import Packet
 from ..language.tables import NEW, Counter, Hash, Lpm, Table
 from . import ir
 from .errors import CompileError, Span
-from .values import Static, Tuple, Value, describe
+from .values import Static, Tuple, Value, describe, described
 
 if TYPE_CHECKING:
     from .expressions import Expressions
@@ -57,6 +57,11 @@ class Request:
     owner: Value | None
     tail: bool
 
+    @property
+    def name(self) -> str:
+        """What the author calls it."""
+        return ast.unparse(self.node.func).rpartition(".")[2]
+
 
 Rule = Callable[["Expressions", Request], Value]
 RULES: dict[Any, Rule] = {}
@@ -76,13 +81,17 @@ def bound(build: Expressions, request: Request, *names: str, **defaults: Any) ->
     positional, named = build.arguments(request.node)
     given = dict(zip(names, positional, strict=False)) | named
     if len(positional) > len(names) or given.keys() - set(names):
-        raise CompileError(f"takes {', '.join(names) or 'no arguments'}", request.span)
+        raise CompileError(f"`{request.name}` takes {_listed(names)}", request.span)
     for name in names:
         if name not in given:
             if name not in defaults:
-                raise CompileError(f"needs `{name}`", request.span)
+                raise CompileError(f"`{request.name}` needs `{name}`", request.span)
             given[name] = Static(defaults[name])
     return [given[name] for name in names]
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return " and ".join(f"`{name}`" for name in names) or "no arguments"
 
 
 def headers(build: Expressions, request: Request) -> list[type[Header]]:
@@ -90,10 +99,10 @@ def headers(build: Expressions, request: Request) -> list[type[Header]]:
     positional, named = build.arguments(request.node)
     found = [v.value for v in positional if isinstance(v, Static)]
     if named or len(found) < len(positional) or not found:
-        raise CompileError("takes header classes", request.span)
+        raise CompileError(f"`{request.name}` takes header classes", request.span)
     for value in found:
         if not (isinstance(value, type) and issubclass(value, Header)):
-            raise CompileError(f"takes header classes, this is {describe(Static(value))}", request.span)
+            raise CompileError(f"`{request.name}` takes header classes, this is {describe(Static(value))}", request.span)
     return found
 
 
@@ -147,7 +156,7 @@ def _pop(build: Expressions, request: Request) -> Value:
 def _peek(build: Expressions, request: Request) -> Value:
     kind, offset = bound(build, request, "header", "offset", offset=0)
     if not (isinstance(kind, Static) and isinstance(kind.value, type) and issubclass(kind.value, Header)):
-        raise CompileError(f"takes a header class, this is {describe(kind)}", request.span)
+        raise CompileError(f"`{request.name}` takes a header class, this is {describe(kind)}", request.span)
     where = build.integer(request.node, offset)
     return call("peek", request.span, ir.View(kind.value, "packet", True), where, statics=(kind.value,))
 
@@ -186,7 +195,7 @@ def _len(build: Expressions, request: Request) -> Value:
 def _meta(build: Expressions, request: Request) -> Value:
     (kind,) = bound(build, request, "kind")
     if not (isinstance(kind, Static) and isinstance(kind.value, type) and issubclass(kind.value, Metadata)):
-        raise CompileError(f"takes a Metadata class, this is {describe(kind)}", request.span)
+        raise CompileError(f"`{request.name}` takes a Metadata class, this is {describe(kind)}", request.span)
     return call("meta", request.span, ir.View(kind.value, "memory"), statics=(kind.value,))
 
 
@@ -215,14 +224,14 @@ def _rewrite(build: Expressions, request: Request) -> Value:
     positional, named = build.arguments(request.node)
     under = positional[1] if len(positional) > 1 else named.pop("under", None)
     if not 1 <= len(positional) <= 2:
-        raise CompileError("takes a header, `under=` and fields by name", request.span)
+        raise CompileError(f"`{request.name}` takes a header, `under=` and fields by name", request.span)
     view = build.view(request.node, positional[0])
     kind = view.type
     assert isinstance(kind, ir.View)
     if not issubclass(kind.layout, Header) or kind.space != "packet":
-        raise CompileError(f"rewrites headers; assign the fields of a {kind.layout.__name__}", request.span)
+        raise CompileError(f"`{request.name}` rewrites headers; assign the fields of {described(kind.layout)}", request.span)
     if not named:
-        raise CompileError("names no field to rewrite", request.span)
+        raise CompileError(f"`{request.name}` names no field to rewrite", request.span)
     for name in named:
         if name not in kind.layout.fields:
             message = f"{kind.layout.__name__} has no field `{name}`{build.similar(name, kind.layout.fields)}"
@@ -241,7 +250,7 @@ def _rewrite(build: Expressions, request: Request) -> Value:
         assert isinstance(below.type, ir.View)
         covering = below.type.layout
         if not issubclass(covering, Header) or covering.coverage is None:
-            raise CompileError(f"a {covering.__name__} has no checksum", request.span)
+            raise CompileError(f"{described(covering)} has no checksum", request.span)
         views.append(build.read(below, request.span))
     elif under is not None and not (isinstance(under, Static) and under.value is None):
         raise CompileError("`under` is a parsed transport header, or None", request.span)
@@ -282,7 +291,7 @@ def _touch(build: Expressions, request: Request) -> Value:
     view = build.view(request.node, entry)
     assert isinstance(view.type, ir.View)
     if not table.spec.ttl or view.type.layout is not table.spec.value:
-        raise CompileError("touches an entry of a table with a ttl", request.span)
+        raise CompileError(f"`{request.name}` touches an entry of a table with a ttl", request.span)
     return effect(build, "touch", request.span, build.read(view, request.span), statics=(table.spec,))
 
 
@@ -295,7 +304,7 @@ def _add(build: Expressions, request: Request) -> Value:
 
 
 def _control_only(build: Expressions, request: Request) -> Value:
-    raise CompileError("is for the control path", request.span)
+    raise CompileError(f"`{request.name}` is for the control path", request.span)
 
 
 RULES |= {Hash.create: _control_only, Lpm.__setitem__: _control_only}
@@ -342,7 +351,7 @@ def _require(build: Expressions, request: Request) -> Value:
     given = {"condition": node.args[0] if node.args else None, "reason": node.args[1] if len(node.args) > 1 else None}
     given |= {str(k.arg): k.value for k in node.keywords}
     if len(node.args) > 2 or len(given) > 2 or given["condition"] is None:
-        raise CompileError("takes a condition, and perhaps a reason", span)
+        raise CompileError(f"`{request.name}` takes a condition, and perhaps a reason", span)
     test = build.condition(given["condition"])
     with build.collect() as body:
         reason = build.visit(given["reason"]) if given["reason"] is not None else Static(verdicts.Dropped.REQUIRED)
@@ -374,7 +383,7 @@ def _random(build: Expressions, request: Request) -> Value:
 def _hash(build: Expressions, request: Request) -> Value:
     positional, named = build.arguments(request.node)
     if named or not positional:
-        raise CompileError("takes integers and records", request.span)
+        raise CompileError(f"`{request.name}` takes integers and records", request.span)
     args: list[ir.Expr] = []
     for value in positional:
         if isinstance(value, ir.Expr) and isinstance(value.type, ir.View) and not issubclass(value.type.layout, Header):
@@ -391,7 +400,7 @@ def _extreme(op: str, python: Callable[..., Any]) -> Rule:
     def rule(build: Expressions, request: Request) -> Value:
         positional, named = build.arguments(request.node)
         if named or len(positional) < 2:
-            raise CompileError("takes two integers or more", request.span)
+            raise CompileError(f"`{request.name}` takes two integers or more", request.span)
         if all(isinstance(v, Static) for v in positional):
             return build.fold(request.span, lambda: python(*(v.value for v in positional if isinstance(v, Static))))
         best = build.integer(request.node, positional[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import linecache
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ def source_of(function: Callable[..., Any], asked: Span | None = None) -> Source
 
 def _nowhere(code: CodeType) -> Span:
     scope = Scope(code.co_name, code.co_filename, code.co_firstlineno)
-    return Span(scope, code.co_firstlineno, 0, code.co_firstlineno, 0)
+    line = linecache.getline(code.co_filename, code.co_firstlineno).rstrip()
+    return Span(scope, code.co_firstlineno, len(line) - len(line.lstrip()), code.co_firstlineno, len(line))
 
 
 def _writes(tree: ast.FunctionDef) -> dict[str, int]:

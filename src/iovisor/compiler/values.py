@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
+from ..language.layout import Layout
 from ..language.tables import TableSpec
 from . import ir
 
@@ -68,6 +70,10 @@ def describe(value: Value) -> str:
             return "None"
         case Static(value=type()):
             return f"the class {value.value.__name__}"
+        case Static(value=ModuleType() as module):
+            return f"the module `{module.__name__}`"
+        case Static(value=thing) if callable(thing):
+            return f"the function `{getattr(thing, '__name__', thing)}`"
         case Static(value=thing):
             return f"the constant {thing!r}"
         case Tuple():
@@ -87,6 +93,11 @@ def describe(value: Value) -> str:
     raise TypeError(value)
 
 
+def described(layout: type[Layout]) -> str:
+    """For messages: one of a class."""
+    return f"{'an' if layout.__name__[0] in 'AEIOU' else 'a'} {layout.__name__}"
+
+
 def describe_type(kind: ir.Type) -> str:
     """For messages: a type in the author's words."""
     maybe = "maybe " if kind.optional and not isinstance(kind, ir.NoneType) else ""
@@ -98,7 +109,7 @@ def describe_type(kind: ir.Type) -> str:
         case ir.Verdict():
             return "a verdict"
         case ir.View(layout=layout):
-            return maybe + f"a {layout.__name__}"
+            return maybe + described(layout)
         case ir.TableHandle():
             return maybe + "a table"
         case ir.NoneType():
