@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 
 from .errors import Scope, Span
 
 
+_STRANGE = re.compile(r'[^ !#-\[\]-~]')         # everything but printable ASCII without quote and backslash
+
+
 def _quoted(text: str) -> str:
-    return '"' + "".join(c if 32 <= ord(c) < 127 and c not in '"\\' else "".join(f"\\{b:02X}" for b in c.encode())
-                         for c in text) + '"'
+    return '"' + _STRANGE.sub(lambda found: "".join(f"\\{byte:02X}" for byte in found[0].encode()), text) + '"'
 
 
 class DebugInfo:
