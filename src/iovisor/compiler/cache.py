@@ -18,7 +18,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,17 +73,20 @@ def _digest(path: str, stamp: tuple[int, int]) -> str:
 
 @lru_cache(1)
 def _toolchain() -> str:
-    """The compiler itself is part of what an image is made of."""
+    """The compiler itself is part of what an image is made of.
+
+    Its files by time and size, not by content: reading them all would take longer than loading a kept image.  LLVM by
+    the file that holds llvmlite's version, without importing either.
+    """
     here = Path(__file__).parent.parent
     digest = hashlib.blake2b(digest_size=16)
     for folder in ("compiler", "language", "targets"):
-        for file in sorted((here / folder).glob("*.py")):
-            digest.update(file.read_bytes())
-    try:
-        llvm = version("llvmlite")
-    except PackageNotFoundError:
-        llvm = "none"
-    return f"{__version__} {llvm} {digest.hexdigest()}"
+        with os.scandir(here / folder) as found:
+            files = sorted((e.name, e.stat().st_mtime_ns, e.stat().st_size) for e in found if e.name.endswith(".py"))
+        digest.update(f"{folder} {files}".encode())
+    llvm = find_spec("llvmlite")
+    where = os.path.join(os.path.dirname(llvm.origin or ""), "_version.py") if llvm is not None else ""
+    return f"{__version__} {where} {_stamp(where)} {digest.hexdigest()}"
 
 
 def declared(kind: type[Function]) -> str:
@@ -145,10 +148,10 @@ def _constant(key: str) -> str | None:
 
 
 def _encode(image: Image) -> dict[str, Any]:
-    data = {name: base64.b85encode(getattr(image, name)).decode() for name in BYTES}
+    data = {name: base64.b64encode(getattr(image, name)).decode() for name in BYTES}
     return data | {"kind": image.kind, "entry": image.entry, "target": image.target, "maps": image.maps}
 
 
 def _decode(data: dict[str, Any]) -> Image:
-    code, btf, functions, lines = (base64.b85decode(data[name]) for name in BYTES)
+    code, btf, functions, lines = (base64.b64decode(data[name]) for name in BYTES)
     return Image(data["kind"], data["entry"], data["target"], code, tuple(data["maps"]), btf, functions, lines)

@@ -13,7 +13,6 @@ import re
 
 from .errors import Scope, Span
 
-
 _STRANGE = re.compile(r'[^ !#-\[\]-~]')         # everything but printable ASCII without quote and backslash
 
 
