@@ -158,7 +158,7 @@ def _loaded(found: Report, result: Compilation, kind: type[Function], config: tu
         result.packets = costs(loaded, entry)
 
 
-# -- for people -------------------------------------------------------------------------------------------------------
+# -- for people ------------------------------------------------------------------------------------------------------
 
 def shown(found: Report) -> str:
     """A report as text."""
@@ -195,7 +195,7 @@ def _packets(found: Report, entry: str) -> str:
     programs = [one for one in found.compilations if one.entry == entry and one.packets]
     rows: list[list[Cell]] = []
     for name, cost in found.python[entry].items():
-        row: list[Cell] = [name, cost["verdict"], f"{cost['nanoseconds'] / 1000:.0f} µs"]
+        row: list[Cell] = [name, cost["verdict"], f"{cost['nanoseconds'] / 1000:.1f} µs"]
         for one in programs:
             row.append(f"{one.packets[name].nanoseconds:.1f} ns" + ("" if one.packets[name].settled else " *"))
         rows.append(row)

@@ -18,6 +18,7 @@ import signal
 import socket
 import statistics
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -67,7 +68,8 @@ def command(ctx: click.Context, quick: bool) -> None:
         console.width = 130
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        failed = Demo(console, quick).run()
+        with tempfile.TemporaryDirectory(prefix="iovisor-demo-") as folder:
+            failed = Demo(console, quick, folder).run()
     except KeyboardInterrupt:
         console.print("\nended early; nothing is left behind")
         ctx.exit(130)
@@ -78,8 +80,8 @@ def command(ctx: click.Context, quick: bool) -> None:
 class Demo:
     """One demonstration; `run` answers what did not hold."""
 
-    def __init__(self, console: Console, quick: bool) -> None:
-        self.console, self.quick = console, quick
+    def __init__(self, console: Console, quick: bool, folder: str) -> None:
+        self.console, self.quick, self.folder = console, quick, folder
         self.failed: list[str] = []
         self.begun = time.monotonic()
 
@@ -113,7 +115,7 @@ class Demo:
         self.console.print(f"  {verdict}, in {seconds:.0f} s.  Yours next:  [bold]iovisor new my_function[/]")
         return self.failed
 
-    # -- saying -------------------------------------------------------------------------------------------------------
+    # -- saying ------------------------------------------------------------------------------------------------------
 
     def title(self, text: str) -> None:
         self.console.print(f"\n[bold]{text}[/]\n")
@@ -124,7 +126,7 @@ class Demo:
             self.failed.append(text)
         self.console.print(f"  [{'green' if holds else 'bold red'}]{'✓' if holds else '✗'}[/] {text}")
 
-    # -- the program --------------------------------------------------------------------------------------------------
+    # -- the program -------------------------------------------------------------------------------------------------
 
     def source(self) -> None:
         """The data path, as it is in the file."""
@@ -145,15 +147,12 @@ class Demo:
 
     def compile(self) -> Any:
         """Compile it now, from nothing; a cache with the result."""
-        import tempfile
-
         from ..compiler.cache import Cache
         from ..functions.switch import Switch
         from ..targets.bpf_loaded import BpfLoaded
         from .measure import costs
         self.title("Compiled, now")
-        self.folder = tempfile.TemporaryDirectory(prefix="iovisor-demo-")
-        cache = Cache(self.folder.name)
+        cache = Cache(self.folder)
         begun = time.perf_counter()
         with BpfLoaded(Switch(), "tc", ("ingress", "egress"), cache=cache) as loaded:
             whole = (time.perf_counter() - begun) * 1e3
@@ -172,7 +171,7 @@ class Demo:
             self.console.print(f"  a packet between two known stations costs [bold]{known.nanoseconds:.0f} ns[/] in it")
         return cache
 
-    # -- traffic ------------------------------------------------------------------------------------------------------
+    # -- traffic -----------------------------------------------------------------------------------------------------
 
     def pings(self, hosts: Hosts) -> None:
         from .hosts import ping_all
@@ -272,7 +271,7 @@ class Demo:
                            f"{seconds} s each in turn, {os.cpu_count()} CPUs)")
 
 
-# -- the work ---------------------------------------------------------------------------------------------------------
+# -- the work --------------------------------------------------------------------------------------------------------
 
 def gigabits(hosts: Hosts, seconds: int) -> float:
     """One TCP stream from the first host to the second."""
