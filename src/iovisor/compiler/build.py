@@ -316,7 +316,7 @@ class Builder(Expressions):
 
     def stmt_Match(self, node: ast.Match) -> None:
         subject = self.visit(node.subject)
-        subject = Tuple(tuple(map(self.kept, subject.items))) if isinstance(subject, Tuple) else self.kept(subject)
+        subject = self.kept(subject)
         self._cases(node.cases, subject)
 
     def _cases(self, cases: list[ast.match_case], subject: Value) -> None:

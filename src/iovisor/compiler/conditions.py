@@ -44,8 +44,10 @@ class Conditions(Operands):
             with self.collect() as body:
                 if index:
                     left, right = right, self.visit(where)
-                if index + 1 < len(node.ops):
-                    right = self.kept(right)
+                later = (n for c in node.comparators[index + 1:] for n in ast.walk(c))
+                if index + 1 < len(node.ops) and (not isinstance(right, ir.Read)
+                                                  or any(isinstance(n, ast.NamedExpr) for n in later)):
+                    right = self.kept(right)            # a variable stays itself, so that the test teaches about it
                 test = self.relation(node, where, op, left, right)
             if not index:
                 self.out.extend(body)

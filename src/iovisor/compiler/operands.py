@@ -15,7 +15,7 @@ from ..language.layout import Layout
 from ..language.verdicts import Dropped, Verdict
 from . import ir
 from .errors import CompileError, Span
-from .values import Static, TableRef, Value, describe
+from .values import Static, TableRef, Tuple, Value, describe
 
 if TYPE_CHECKING:
     from .build import Context
@@ -183,6 +183,8 @@ class Operands:
 
     def kept(self, value: Value) -> Value:
         """A value that later assignments do not change."""
+        if isinstance(value, Tuple):
+            return Tuple(tuple(map(self.kept, value.items)))
         if not isinstance(value, ir.Expr) or isinstance(value, ir.Const):
             return value
         self.temporaries += 1
