@@ -144,7 +144,8 @@ class Hashes(Function):
             wide.h = wide.h << 1 | wide.h >> 127
             wide.i = ~wide.i
             return forward(wide.c & 3)
-        self.seen[key] = Wide(a=eth.src, b=eth.src, c=eth.src, d=eth.src, e=eth.src, f=eth.src, g=7, h=eth.src << 13, i=5)
+        self.seen[key] = Wide(a=eth.src, b=eth.src, c=eth.src, d=eth.src, e=eth.src, f=eth.src, g=7,
+                              h=eth.src << 13, i=5)
         return forward(self.pairs[eth.dst].one)
 
 
@@ -640,7 +641,8 @@ class Chance(Function):
             return forward(random() & 0xff)
         if random() & 1 and gone < SECOND:
             return drop(Reason.ODD)
-        return forward(hash(eth.src << 16 | eth.type, key.address & 0xff_ffff) >> 16 ^ hash(eth.dst) ^ random() & 0xffff)
+        return forward(hash(eth.src << 16 | eth.type, key.address & 0xff_ffff) >> 16 ^ hash(eth.dst)
+                       ^ random() & 0xffff)
 
 
 class Seen(Record):

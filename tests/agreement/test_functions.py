@@ -78,4 +78,4 @@ def test_whatever_the_optimiser_did(kind: type[Function], level: int, images: Ca
 def test_the_verifier_accepts(kind: type[Function], entry: str, level: int, cpu: str, target: str,
                               images: Cache) -> None:
     with load(kind(), target, (entry,), cache=images, level=level, cpu=cpu) as loaded:
-        assert loaded.function
+        assert loaded.target == target

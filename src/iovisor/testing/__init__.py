@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Agreement": "agreement", "Arrival": "agreement", "Disagreement": "agreement", "agree": "agreement",
-    "available": "agreement", "Capture": "capture", "Captured": "capture", "Host": "lab", "Lab": "lab", "Frame": "packets",
-    "Layer": "packets", "describe": "packets", "PcapWriter": "pcap", "traffic": "bulk",
+    "available": "agreement", "traffic": "bulk", "Capture": "capture", "Captured": "capture", "Host": "lab",
+    "Lab": "lab",
+    "Frame": "packets", "Layer": "packets", "describe": "packets", "PcapWriter": "pcap",
 }
 
 

@@ -4,7 +4,8 @@
 
 The function is loaded on every target; each packet goes through all of them, the reference first.  After each packet
 the verdict, the punted event, the bytes of every packet that lives on, and its metadata must be equal; after the
-sequence, or every so many packets, so must tables, counters and drops by reason.  It needs no knowledge of the function.
+sequence, or every so many packets, so must tables, counters and drops by reason.  Nothing needs to be known of the
+function.
 
 The first difference is a `Disagreement`, which shows the packet as code, what each target answered, how the tables
 differ, and a shortened sequence that still disagrees, ready to be pasted into a test.
@@ -152,7 +153,7 @@ class Agreement:
         with self._standing():
             self._lanes[self.targets] = self._open(self.targets)
 
-    # -- running ------------------------------------------------------------------------------------------------------
+    # -- running -----------------------------------------------------------------------------------------------------
 
     def run(self, packets: Iterable[Given]) -> int:
         """Run a sequence from the beginning; answers how many packets.  Raises `Disagreement`."""
@@ -217,7 +218,7 @@ class Agreement:
                         lines = [f"after packet {index}, {lane.target} is in another state than {lanes[0].target}"]
                         raise Disagreement("\n".join(lines + shown), index=index)
 
-    # -- the lanes ----------------------------------------------------------------------------------------------------
+    # -- the lanes ---------------------------------------------------------------------------------------------------
 
     def _lanes_for(self, arrival: Arrival) -> list[Lane]:
         frame = arrival.frame
@@ -264,7 +265,7 @@ class Agreement:
             Clock.advance(0)
             os.sched_setaffinity(0, allowed)
 
-    # -- explaining ---------------------------------------------------------------------------------------------------
+    # -- explaining --------------------------------------------------------------------------------------------------
 
     def _explained(self, found: Disagreement, arrivals: list[Arrival]) -> Disagreement:
         """The same with a short sequence that still shows it."""
@@ -301,7 +302,7 @@ class Agreement:
                 piece //= 2
         return best, last
 
-    # -- ending -------------------------------------------------------------------------------------------------------
+    # -- ending ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Take the functions from their machines."""
@@ -337,7 +338,7 @@ def _plain(value: Any) -> Any:
     return value.name.lower() if isinstance(value, Enum) else value
 
 
-# -- answers ----------------------------------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------------------------
 
 #: A verdict's code, the event's bytes, the wire's bytes and the metadata's; None where there is nothing to compare.
 Answer: TypeAlias = tuple[int, bytes | None, bytes | None, bytes | None]
@@ -383,7 +384,7 @@ def _event(lane: Lane, code: int, event: bytes | None) -> Record | None:
     return events[code & 0xffff].decode(event)
 
 
-# -- tables -----------------------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------------------------
 
 
 def _entries(spec: TableSpec, home: Home) -> dict[bytes, Any]:

@@ -252,7 +252,7 @@ _NAMES = {Ethernet: "ethernet", Vlan: "vlan", Arp: "arp", IPv4: "ipv4", IPv6: "i
 _EXTENSION_NAMES = {0: "hop_by_hop", 43: "routing", 60: "destination"}
 
 
-# -- building ---------------------------------------------------------------------------------------------------------
+# -- building --------------------------------------------------------------------------------------------------------
 
 
 def build(parts: tuple[Layer | Trailer | bytes, ...]) -> bytes:
@@ -329,7 +329,7 @@ def _checksum(data: bytes) -> int:
     return ~(folded if folded or not total else 0xffff) & 0xffff
 
 
-# -- reading ----------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------------------------
 
 
 def _dissect(data: bytes) -> Iterator[Layer | Trailer | bytes]:
