@@ -9,7 +9,6 @@ from typing import Any
 
 from iovisor.functions.acl import Acl
 from iovisor.functions.switch import Switch
-from iovisor.language import Packet
 from iovisor.language.function import Function
 
 from .functions.nat import Mapping, Nat, Source
@@ -84,7 +83,8 @@ def nat() -> Nat:
     found = Nat()
     for proto in (TCP, UDP):
         for here, there in (((INSIDE, 5000), (OUTSIDE, 61000)), ((OUTSIDE, 61000), (INSIDE, 5000))):
-            found.mappings[Source(address=here[0], port=here[1], protocol=proto)] = Mapping(address=there[0], port=there[1])
+            key = Source(address=here[0], port=here[1], protocol=proto)
+            found.mappings[key] = Mapping(address=there[0], port=there[1])
     return found
 
 
@@ -112,14 +112,16 @@ def extended(chance: random.Random) -> bytes:
             size = chance.choice([0, 1, 1, 2]) if kind != 51 else chance.choice([0, 2])
             length = size * 4 + 8 if kind == 51 else size * 8 + 8
             payload += bytes([following, size, chance.choice([0, 2]), chance.choice([0, 1])]).ljust(length, b"\0")
-    payload += chance.choice([transport(TCP, 1, 443), transport(UDP, 53, 1024), bytes([135]) + bytes(23), bytes(4)])
+    payload += chance.choice([transport(TCP, 1, 443), transport(UDP, 53, 1024), bytes([135]) + bytes(23),
+                              bytes(4)])
     return struct.pack(">IHBB", chance.choice([6, 6, 6, 4]) << 28, max(0, len(payload) + chance.choice([0, 0, 0, -3, 9])),
                        kinds[0] if kinds else last, chance.choice([64, 255])) + chance.randbytes(32) + payload
 
 
 def internet(chance: random.Random) -> Iterator[tuple[bytes, int]]:
     """IP packets, sound and broken."""
-    tags = [b"", b"", b"\x81\x00\x00\x0a", b"\x81\x00\x00\x0a\x81\x00\x00\x0b", b"\x88\xa8\x00\x05\x81\x00\x00\x0b\x81\x00\x00\x01"]
+    outer, inner, last = b"\x81\x00\x00\x0a", b"\x81\x00\x00\x0b", b"\x81\x00\x00\x01"
+    tags = [b"", b"", outer, outer + inner, b"\x88\xa8\x00\x05" + inner + last]
     for _ in range(2500):
         proto = chance.choice([TCP, TCP, UDP, 1, 132, 47])
         if chance.random() < 0.4:
@@ -128,13 +130,14 @@ def internet(chance: random.Random) -> Iterator[tuple[bytes, int]]:
             frame = ethernet(chance.choice([0x0806, 0x8847, 0x0026]), bytes(46), chance.choice(tags))
         else:
             sender = chance.choice([INSIDE, OUTSIDE, 0x0a030001])
-            body = transport(TCP if proto == TCP else UDP, chance.choice([5000, 61000, 1]), chance.choice([443, 1003]), sender)
+            body = transport(TCP if proto == TCP else UDP, chance.choice([5000, 61000, 1]),
+                             chance.choice([443, 1003]), sender)
             if proto == UDP and chance.random() < 0.3:
                 body = body[:6] + bytes(2) + body[8:]
             body = body[:chance.choice([99, 99, 99, 12, 7])]
             fragment = chance.choice([0, 0, 0, 0, 0x4000, 0x2000, 1, 0x2001, 40])
-            frame = ethernet(0x0800, ipv4(proto, body, sender, 0xc0000201, bytes(chance.choice([0, 0, 4, 40])), fragment),
-                             chance.choice(tags))
+            options = bytes(chance.choice([0, 0, 4, 40]))
+            frame = ethernet(0x0800, ipv4(proto, body, sender, 0xc0000201, options, fragment), chance.choice(tags))
         if chance.random() < 0.1:
             damaged = bytearray(frame)
             damaged[chance.randrange(14, 40)] = chance.randrange(256)

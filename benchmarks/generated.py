@@ -49,7 +49,7 @@ def agree(case: Case, hook: str, seed: int = 1) -> int:
     count = 0
     with load(case.make(), "python") as reference, BpfLoaded(case.make(), hook) as ours, \
             Handwritten(case.make(), hook) as theirs:
-        machines: tuple[Loaded, ...] = (reference, ours, theirs)
+        machines: list[Loaded] = [reference, ours, theirs]  # type: ignore[list-item]
         for data, port in case.packets(random.Random(seed)):
             packets = [Packet(data, port) for _ in machines]
             verdicts = [m.run(p) for m, p in zip(machines, packets, strict=True)]
@@ -79,7 +79,7 @@ def stack(code: bytes) -> int:
         kind, registers = code[at], code[at + 1]
         offset = int.from_bytes(code[at + 2:at + 4], "little", signed=True)
         value = int.from_bytes(code[at + 4:at + 8], "little", signed=True)
-        if kind & 7 in (2, 3) and registers & 15 == 10 or kind & 7 == 1 and registers >> 4 == 10:
+        if (kind & 7 in (2, 3) and registers & 15 == 10) or (kind & 7 == 1 and registers >> 4 == 10):
             lowest = min(lowest, offset)
         if kind == 0x07 and -512 <= value < 0 and code[at - 7] == registers & 15 | 0xa0:
             lowest = min(lowest, value)

@@ -27,8 +27,8 @@ def compiled(name: str, target: str) -> tuple[bytes, tuple[str, ...]]:
     """Instructions of `c/<name>.c` for a hook, and the maps they number."""
     with tempfile.TemporaryDirectory() as folder:
         result = f"{folder}/{name}.o"
-        subprocess.run([sys.executable, "-m", "ziglang", "clang", "-target", "bpfel", "-O2", "-mcpu=v4", "-ffreestanding",
-                        "-Wall", f"-D{target.upper()}", "-c", str(HERE / "c" / f"{name}.c"), "-o", result], check=True)
+        subprocess.run([sys.executable, "-m", "ziglang", "clang", "-target", "bpfel", "-O2", "-mcpu=v4",
+                        "-ffreestanding", "-Wall", f"-D{target.upper()}", "-c", str(HERE / "c" / f"{name}.c"), "-o", result], check=True)
         return _numbered(Path(result).read_bytes(), target)
 
 
@@ -60,5 +60,5 @@ class Handwritten(BpfLoaded):
     def _load(self, stage: str, config: Map) -> Program:
         code, names = compiled(type(self.function).__name__.lower(), self.target)
         maps = [{"@config": config, "@next": self.nexts[stage]}.get(name) or self.maps[name] for name in names]
-        return Program.load(ProgramSpec("handwritten", self.kind, code, "Dual BSD/GPL", expected_attach_type=self.attach),
-                            maps)
+        spec = ProgramSpec("handwritten", self.kind, code, "Dual BSD/GPL", expected_attach_type=self.attach)
+        return Program.load(spec, maps)

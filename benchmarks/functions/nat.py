@@ -1,7 +1,7 @@
 """A fragment of a NAT, for measurements: it translates sources that are in its table, and knows no more.
 
-TCP and UDP over IPv4, whole datagrams.  A real NAT makes its mappings; here whoever measures puts them in, both ways, so
-that a packet that is rewritten again and again (BPF_PROG_TEST_RUN does not restore it) is found each time.
+TCP and UDP over IPv4, whole datagrams.  A real NAT makes its mappings; here whoever measures puts them in, both ways,
+so that a packet that is rewritten again and again (BPF_PROG_TEST_RUN does not restore it) is found each time.
 """
 from __future__ import annotations
 

@@ -1,0 +1,137 @@
+"""`make bench`: measure, compare with the bars, and write `README.md`.
+
+    python -m benchmarks [generated] [latency] [throughput] [--rounds N]
+
+Sections that are not named are taken from the last run (`results.json`), so that one may be repeated alone.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+
+
+def machine() -> str:
+    model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.machine())
+    moment = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    load = Path("/proc/loadavg").read_text().split()[0]
+    return (f"{moment}, Linux {platform.release()}, {model}, {os.cpu_count()} CPUs, load {load} before, "
+            f"Python {platform.python_version()}")
+
+
+def generated(rounds: int) -> dict[str, Any]:
+    from .cases import CASES
+    from .generated import HOOKS, agree, measure
+    agreed = sum(agree(case, hook) for case in CASES if case.name != "nat, udp" for hook in HOOKS)
+    return {"agreed": agreed, "rows": [asdict(row) for row in measure(rounds)]}
+
+
+def latency(rounds: int) -> dict[str, Any]:
+    from .latency import measure
+    return dict(measure(max(rounds // 4, 3)))
+
+
+def throughput(rounds: int) -> dict[str, Any]:
+    from .throughput import measure
+    switch, bridge, ratio = measure(max(rounds // 5, 3))
+    return {"switch": switch, "bridge": bridge, "ratio": ratio}
+
+
+SECTIONS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "generated": generated, "latency": latency, "throughput": throughput}
+
+
+def show_generated(found: dict[str, Any]) -> tuple[str, list[bool]]:
+    lines = [f"{found['agreed']} packets gave the same verdict, bytes, tables and drops in Python, compiled Python and "
+             "C before anything was timed.", "",
+             "Pairs are compiled Python / C.  *Emitted* instructions are the compiler's; *in the kernel* are those "
+             "left after the verifier, which folds the configuration.  Nanoseconds are CPU time a packet, net of an empty "
+             "program; the ratio is the median of the rounds' ratios.  Bar: instructions in the kernel and time "
+             "at most 1.15 times those of C.", "",
+             "| function | hook | emitted | in the kernel | ratio | native bytes | ratio | stack | ns | ratio | bar |",
+             "|---|---|---|---|---|---|---|---|---|---|---|"]
+    kept = []
+    for row in found["rows"]:
+        (a, b), (c, d), (e, f), (g, h) = (row[n] for n in ("instructions", "verified", "bytes", "stack"))
+        x, y = row["nanoseconds"]
+        kept.append(c / d <= 1.15 and row["ratio"] <= 1.15)
+        lines.append(f"| {row['case']} | {row['hook']} | {a} / {b} | {c} / {d} | {c / d:.2f} | {e} / {f} | "
+                     f"{e / f:.2f} | {g} / {h} | {x:.1f} / {y:.1f} | **{row['ratio']:.2f}** | {'kept' if kept[-1] else 'missed'} |")
+    return "\n".join(lines), kept
+
+
+def show_latency(found: dict[str, Any]) -> tuple[str, list[bool]]:
+    rows = [("import iovisor.language", "import", 60.0), ("the switch compiled and loaded, cold", "cold", 150.0),
+            ("... front end, LLVM's import beside it", "frontend", None), ("... waiting for LLVM", "waiting", None),
+            ("... LLVM", "llvm", None), ("... maps and load", "load", None),
+            ("kept image, first in its process, with load", "kept", None),
+            ("kept image, with load", "again", 5.0)]
+    kept = [found[name] <= bar for _, name, bar in rows if bar is not None]
+    lines = ["| what | ms | bar |", "|---|---|---|"]
+    for text, name, bar in rows:
+        said = "" if bar is None else f"{bar:.0f}: {'kept' if found[name] <= bar else 'missed'}"
+        lines.append(f"| {text} | {found[name]:.1f} | {said} |")
+    return "\n".join(lines), kept
+
+
+def show_throughput(found: dict[str, Any]) -> tuple[str, list[bool]]:
+    kept = found["ratio"] >= 1.0
+    return ("| TCP, iperf3, one stream | Gbit/s |\n|---|---|\n"
+            f"| the switch | {found['switch']:.1f} |\n| Linux bridge | {found['bridge']:.1f} |\n"
+            f"| ratio, bar 1.0 | **{found['ratio']:.2f}** {'kept' if kept else 'missed'} |"), [kept]
+
+
+SHOWN: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[str, list[bool]]]]] = {
+    "generated": ("Generated code against C", show_generated),
+    "latency": ("Waiting", show_latency),
+    "throughput": ("The switch against the Linux bridge", show_throughput)}
+
+
+def report(results: dict[str, Any]) -> tuple[str, bool]:
+    """The page, and whether every bar is kept."""
+    parts, good = [HEAD], True
+    for name, (title, shown) in SHOWN.items():
+        if name in results:
+            text, kept = shown(results[name])
+            parts.append(f"## {title}\n\n{results[name]['machine']}\n\n{text}")
+            good &= all(kept)
+    return "\n\n".join(parts) + "\n", good
+
+
+HEAD = """# Benchmarks
+
+Written by `make bench`; `python -m benchmarks SECTION` repeats one section.  Variants are interleaved and shuffled in
+every round, on the same packets and maps; medians are given, and ratios are what transfers to other machines.
+
+`c/` holds the yardsticks: each function as a C programmer would write it, compiled by clang -O2 -mcpu=v4."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and compare with the bars.")
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="all, if none is named")
+    parser.add_argument("--rounds", type=int, default=41)
+    chosen = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in chosen.sections or SECTIONS:
+        print(f"measuring: {name}", file=sys.stderr)
+        results[name] = {"machine": machine()} | SECTIONS[name](chosen.rounds)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    page, good = report(results)
+    (HERE / "README.md").write_text(page)
+    print(page)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
