@@ -1,6 +1,7 @@
 """Places for the tests of the fabric, and the proof that each test leaves nothing behind (as in tests/kernel)."""
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -8,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from iovisor.compiler.backend import BACKEND
+from iovisor.kernel import KernelError, Map, MapKind, Program
 from iovisor.targets.bpf_loaded import machine_map
 from tests.fabric.hosts import Place
 from tests.kernel.conftest import held_by_others, objects, open_descriptors, wait_until
@@ -24,8 +26,29 @@ def leaks() -> Iterator[None]:
     left = [target for number, target in open_descriptors().items()
             if before.get(number) != target and any(kind in target for kind in ("bpf", "net:[", "socket:", "btf"))]
     assert not left, f"descriptors left open: {left}"
-    if objects() - known and not wait_until(lambda: not objects() - known, 0.5):
-        assert wait_until(lambda: not objects() - known - held_by_others(), 5), "objects left in the kernel"
+    remaining = objects() - known
+    if remaining and not wait_until(lambda: not remaining & objects(), 0.5):
+        assert wait_until(lambda: not remaining & objects() - of_others(), 10), "objects left in the kernel"
+
+
+def of_others() -> set[tuple[str, int]]:
+    """What other processes hold: what they have open, the programs in their arrays, and the maps of those."""
+    found = held_by_others()
+    waiting = list(found)
+    while waiting:
+        kind, number = waiting.pop()
+        more: set[tuple[str, int]] = set()
+        with contextlib.suppress(KernelError):
+            if kind == "map":
+                with Map.from_id(number) as opened:
+                    if opened.spec.kind is MapKind.PROGRAM_ARRAY:
+                        more = {("prog", int.from_bytes(value, "little")) for _, value in opened.items()}
+            elif kind == "prog":
+                with Program.from_id(number) as program:
+                    more = {("map", used) for used in program.map_ids()}
+        waiting += more - found
+        found |= more
+    return found
 
 
 @pytest.fixture

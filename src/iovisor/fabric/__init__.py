@@ -1,7 +1,15 @@
 """A network running on one host: functions joined port to port and to devices, in the kernel, wired by map writes.
 
-`Network` is the whole; `Running` is one function between devices.  docs/roadmap.md says what is still to come here:
-pins and adoption, upgrade, trace, capture.
+    edges           the programs between functions, a dozen instructions each
+    instance        one function in the kernel, and the slots that lead to it and away from it
+    network         the whole: links, devices, insertion, change under traffic
+    recirculation   clones, long walks and frames from Python go around a device
+    slowpath        punted packets to handlers, and back
+    upgrade         a new image takes over the tables
+    counters, images, grace
+
+`Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come: pins
+and adoption, trace, capture.
 """
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ class Instance:
             self.members = undo.enter_context(Map.create(spec))
             self.words = self.members.mmap()
             self.flooded = 0                                # ports the flood program walks
+            self.entrances: dict[int, int] = {}             # by port, the wire that leads to it from Python
             self.settle()
             self._undo = undo.pop_all()
 

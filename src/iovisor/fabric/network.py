@@ -28,12 +28,14 @@ from typing import Any, Self
 from ..compiler.cache import Cache
 from ..kernel import Direction, Link, NetworkNamespace, Program, rcu
 from ..language.function import Function
+from ..language.packet import Packet
 from . import edges, grace, recirculation, upgrade
 from .counters import Counters, Traffic
 from .edges import Crossing, Edge
 from .images import Images
 from .instance import EGRESS, HOOK, INGRESS, Instance
 from .recirculation import Recirculation
+from .slowpath import Served, SlowPath, finished
 
 FABRIC = "fabric"
 
@@ -74,6 +76,7 @@ class Network:
             self._around = Recirculation(namespace, self._counters.count())
             undo.callback(self._around.close)
             self._undo = undo.pop_all()
+        self._slow = SlowPath(lambda: self.instances.values(), self._again)
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -92,6 +95,7 @@ class Network:
             instance.close()
             raise
         self.instances[name] = instance
+        self._slow.changed()
         return instance
 
     def remove(self, name: str) -> None:
@@ -100,7 +104,7 @@ class Network:
         joined = [str(p) for p in self.joins if p.instance == name]
         if joined:
             raise ValueError(f"{name} is still joined at {', '.join(joined)}")
-        self.instances.pop(name).close()
+        self._close(self.instances.pop(name))
 
     def attach(self, port: str | PortRef, edge: Edge) -> None:
         """Join a port to a device.  KernelError ENODEV if there is none of that index."""
@@ -202,8 +206,27 @@ class Network:
             instance.loaded.configured()
         else:
             upgrade.take_over(instance, kind)
+            self._slow.changed()
         instance.settle(self._inline(instance))
         return instance.function
+
+    # -- the slow path ----------------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Read punted packets and give them to the functions' handlers, until cancelled."""
+        await self._slow.serve()
+
+    def inject(self, packet: Packet | bytes, at: str | PortRef) -> None:
+        """Let a packet go into a port as if it came in there; its walk is that of any other.
+
+        It is not counted as received by the port, and a port that is joined to nothing takes it as well.
+        """
+        self._inject(packet, self._ref(at))
+
+    @property
+    def served(self) -> Served:
+        """What the slow path has done."""
+        return self._slow.served
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -273,6 +296,29 @@ class Network:
                     self._around.give(join.wire)
                 self._counters.give(join.received, join.sent)
 
+    def _again(self, packet: Packet, instance: Instance) -> None:
+        """What a handler answered goes on."""
+        if self.instances.get(instance.name) is instance:
+            self._inject(packet, PortRef(instance.name, packet.port))
+
+    def _inject(self, packet: Packet | bytes, at: PortRef) -> None:
+        frame = bytes(packet)
+        if len(frame) < 14:
+            raise ValueError(f"a frame has 14 bytes or more, not {len(frame)}")
+        instance = self.instances[at.instance]
+        if at.port not in instance.entrances:
+            wire = self._around.take()
+            with edges.enter(at.port, instance.roots[INGRESS], self._counters.count()) as start:
+                self._around.lead(wire, start)
+            instance.entrances[at.port] = wire
+        self._around.send(finished(frame), instance.entrances[at.port])
+
+    def _close(self, instance: Instance) -> None:
+        for wire in instance.entrances.values():
+            self._around.give(wire)
+        self._slow.changed()
+        instance.close()
+
     def _inline(self, instance: Instance) -> list[int]:
         """The ports whose packets go through the egress in line."""
         if not instance.has_egress:
@@ -329,9 +375,8 @@ class Network:
         """Take everything down: edges first, so that no packet meets half a network."""
         with rcu.expedited():
             self._part(*sorted(self.joins, key=lambda at: self.joins[at].edge is None))
-            for instance in self.instances.values():
-                instance.close()
-            self.instances.clear()
+            while self.instances:
+                self._close(self.instances.popitem()[1])
             self._undo.close()
 
     def __enter__(self) -> Self:

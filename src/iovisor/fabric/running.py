@@ -3,10 +3,11 @@
     with Running(Switch(), {0: Edge(5000), 1: Edge(5001)}, namespace=namespace) as running:
         ...
 
-Punted packets are read from the ring by `pump`, which calls the function's handlers.
+Punted packets are read from the ring by `pump`, which calls the function's handlers; `network.serve` does so by itself.
 """
 from __future__ import annotations
 
+import asyncio
 import inspect
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,7 @@ from typing import Any, Self
 from ..compiler.cache import Cache
 from ..kernel import NetworkNamespace
 from ..language.function import Function
+from ..language.packet import Packet
 from .counters import Traffic
 from .edges import Edge
 from .network import Network, PortRef
@@ -56,11 +58,11 @@ class Running:
         events = self.loaded.events()
         for _, event, packet in events:
             handler = getattr(self.function, self.function.spec().handlers[type(event)])
-            if inspect.iscoroutinefunction(handler):
-                import asyncio
-                asyncio.run(handler(event, packet))
-            else:
-                handler(event, packet)
+            answer = handler(event, packet)
+            if inspect.iscoroutine(answer):
+                answer = asyncio.run(answer)
+            if isinstance(answer, Packet):
+                self.network.inject(answer, PortRef(self.name, answer.port))
         return len(events)
 
     @property

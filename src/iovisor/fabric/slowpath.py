@@ -1,0 +1,193 @@
+"""The slow path: punted packets to the functions' own Python, and frames back into the network.
+
+Every function that punts has a ring, which the kernel fills and this reads.  The ring *is* the queue: nothing is taken
+out of it before its turn, so what is too much is refused by the kernel, and counted there (`PUNT_LOST`) like any other
+drop.  Rings take turns, a few records each, so a function that is flooded with punts does not starve its neighbours.
+A network has at most `AT_ONCE` handlers waiting at a time, so that it does not starve other networks.
+
+A handler is a method or a coroutine, `(event, packet)`.  If it answers a packet, that goes on from the port it came in
+through, as if it came again: a handler that has learned what was missing returns the packet it was given.  What a
+handler raises is logged and counted; its packet is gone.
+
+A frame that comes back has been bytes in between.  Checksums that the kernel leaves to devices ("partial") are finished
+on the way, as the device would have done.  An aggregate of more than 2048 bytes is cut by the ring and cannot go back.
+
+Whoever serves a network also calls what its functions declare with `@every`.
+"""
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from ..language.function import Function
+from ..language.packet import Packet
+from ..targets.bpf_loaded import parse_event
+from .instance import Instance
+
+AT_ONCE = 256           # handlers of a network that wait at a time
+TURN = 32               # records of one ring before the next has its turn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Served:
+    """What the slow path has done so far."""
+
+    events: int = 0
+    failed: int = 0
+    returned: int = 0
+
+
+class SlowPath:
+    """Reads the rings of a network's instances; one `serve` at a time."""
+
+    def __init__(self, instances: Callable[[], Iterable[Instance]], inject: Callable[[Packet, Instance], None]) -> None:
+        self._instances, self._inject = instances, inject
+        self.served = Served()
+        self._changed: asyncio.Event | None = None
+
+    def changed(self) -> None:
+        """Instances came or went."""
+        if self._changed is not None:
+            self._changed.set()
+
+    async def serve(self) -> None:
+        """Give events to handlers and call what is due `every` so often, until cancelled."""
+        if self._changed is not None:
+            raise RuntimeError("the slow path of this network is served already")
+        loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
+        slots, tasks = asyncio.Semaphore(AT_ONCE), set[asyncio.Task[None]]()
+        timers: dict[Function, list[asyncio.Task[None]]] = {}
+        try:
+            while True:
+                self._changed.clear()
+                instances = list(self._instances())
+                self._wind(timers, instances)
+                busy = False
+                for instance in instances:
+                    if instance.loaded.ring is None or instance not in self._instances():
+                        continue
+                    records = list(islice(instance.loaded.ring, TURN))
+                    busy = busy or bool(records)
+                    for record in records:
+                        await self._handle(instance, record, slots, tasks)
+                if busy:
+                    await asyncio.sleep(0)
+                else:
+                    await self._readable(loop, instances)
+        finally:
+            self._changed = None
+            for task in [*tasks, *(task for group in timers.values() for task in group)]:
+                task.cancel()
+
+    def _wind(self, timers: dict[Function, list[asyncio.Task[None]]], instances: list[Instance]) -> None:
+        """Start the timers of functions that came, stop those of functions that went."""
+        present = {instance.function: instance for instance in instances}
+        for gone in timers.keys() - present.keys():
+            for task in timers.pop(gone):
+                task.cancel()
+        for function in present.keys() - timers.keys():
+            timers[function] = [asyncio.create_task(self._tick(present[function], name, seconds))
+                                for name, seconds in function.spec().timers.items()]
+
+    async def _readable(self, loop: asyncio.AbstractEventLoop, instances: list[Instance]) -> None:
+        """Wait until a ring has something to read, or instances change."""
+        assert self._changed is not None
+        rings = [instance.loaded.ring for instance in instances
+                 if instance.loaded.ring is not None and instance in self._instances()]
+        numbers = [ring.fileno() for ring in rings]
+        for number in numbers:
+            loop.add_reader(number, self._changed.set)
+        try:
+            if not any(ring.pending for ring in rings):
+                await self._changed.wait()
+        finally:
+            for number in numbers:
+                loop.remove_reader(number)
+
+    async def _handle(self, instance: Instance, record: bytes, slots: asyncio.Semaphore,
+                      tasks: set[asyncio.Task[None]]) -> None:
+        _, event, packet = parse_event(instance.function, record)
+        handler = getattr(instance.function, instance.function.spec().handlers[type(event)])
+        self.served.events += 1
+        if not inspect.iscoroutinefunction(handler):
+            try:
+                self._answer(instance, handler(event, packet))
+            except Exception:
+                self._failed(instance)
+            return
+
+        async def run() -> None:
+            try:
+                self._answer(instance, await handler(event, packet))
+            except Exception:
+                self._failed(instance)
+            finally:
+                slots.release()
+
+        await slots.acquire()
+        task = asyncio.create_task(run())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    def _answer(self, instance: Instance, answer: object) -> None:
+        if isinstance(answer, Packet):
+            self._inject(answer, instance)
+            self.served.returned += 1
+
+    def _failed(self, instance: Instance) -> None:
+        self.served.failed += 1
+        log.exception("a handler of %s failed", instance.name)
+
+    async def _tick(self, instance: Instance, name: str, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                done = getattr(instance.function, name)()
+                if inspect.isawaitable(done):
+                    await done
+            except Exception:
+                self._failed(instance)
+
+
+def finished(frame: bytes) -> bytes:
+    """The frame with its transport checksum computed, if the kernel had left it partial.
+
+    Such a checksum field holds the sum of the pseudo-header, not inverted.
+    """
+    at = 14
+    while frame[at - 2:at] in (b"\x81\0", b"\x88\xa8"):
+        at += 4
+    kind = frame[at - 2:at]
+    if kind == b"\x08\0" and len(frame) >= at + 20:
+        protocol, start = frame[at + 9], at + (frame[at] & 15) * 4
+        end = at + int.from_bytes(frame[at + 2:at + 4], "big")
+        addresses = frame[at + 12:at + 20]
+        if frame[at + 6:at + 8] not in (b"\0\0", b"\x40\0"):        # a fragment
+            return frame
+    elif kind == b"\x86\xdd" and len(frame) >= at + 40:
+        protocol, start = frame[at + 6], at + 40
+        end = start + int.from_bytes(frame[at + 4:at + 6], "big")
+        addresses = frame[at + 8:at + 40]
+    else:
+        return frame
+    field = {6: 16, 17: 6}.get(protocol)
+    if field is None or end > len(frame) or start + field + 2 > end:
+        return frame
+    pseudo = _sum(addresses + protocol.to_bytes(2, "big") + (end - start).to_bytes(4, "big"))
+    place = start + field
+    if int.from_bytes(frame[place:place + 2], "big") != pseudo:
+        return frame
+    total = 0xffff - _sum(frame[start:end]) or (0xffff if protocol == 17 else 0)
+    return frame[:place] + total.to_bytes(2, "big") + frame[place + 2:]
+
+
+def _sum(data: bytes) -> int:
+    """The ones' complement sum of 16-bit words."""
+    total = int.from_bytes(data.ljust(len(data) + len(data) % 2, b"\0"), "big") % 0xffff
+    return total or (0xffff if any(data) else 0)
