@@ -49,8 +49,8 @@ def forget(module: ModuleType) -> None:
     sys.modules.pop(module.__name__, None)
     linecache.cache.pop(str(module.__file__), None)
     Function._specs.pop(module.Program, None)
-    for code in [c for c in source._cache if c.co_filename == module.__file__]:
-        del source._cache[code]
+    for key in [key for key in source._cache if key[0] == module.__file__]:
+        del source._cache[key]
 
 
 def contents(function: Function) -> dict[str, Any]:

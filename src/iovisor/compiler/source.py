@@ -10,6 +10,7 @@ import ast
 import builtins
 import inspect
 import linecache
+import linecache
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,15 +34,16 @@ class Source:
         return Scope(self.function.__name__, self.file, self.tree.lineno, caller)
 
 
-_cache: dict[CodeType, Source] = {}
+_cache: dict[tuple[str, CodeType], Source] = {}       # code of equal text in two files is equal
 
 
 def source_of(function: Callable[..., Any], asked: Span | None = None) -> Source:
     """The text of a function; `asked` is where it is used, for the error if there is none."""
     code = function.__code__
-    if code not in _cache:
+    key = code.co_filename, code
+    if key not in _cache:
         try:
-            lines, first = inspect.getsourcelines(function)
+            lines, first = _lines_of(function)
         except (OSError, TypeError):
             message = f"the source of `{function.__name__}` cannot be found: write it in a file"
             raise CompileError(message, asked or _nowhere(code)) from None
@@ -51,9 +53,29 @@ def source_of(function: Callable[..., Any], asked: Span | None = None) -> Source
         if not isinstance(tree, ast.FunctionDef):
             raise CompileError(f"`{function.__name__}` is not a plain `def` function", asked or _nowhere(code))
         file = inspect.getsourcefile(function) or code.co_filename
-        _cache[code] = Source(function, tree, file, len(text) - len(text.lstrip()), _writes(tree))
-    found = _cache[code]
+        _cache[key] = Source(function, tree, file, len(text) - len(text.lstrip()), _writes(tree))
+    found = _cache[key]
     return found if found.function is function else Source(function, found.tree, found.file, found.column, found.writes)
+
+
+def _lines_of(function: Callable[..., Any]) -> tuple[list[str], int]:
+    """`inspect.getsourcelines`, which tokenizes in Python and takes ten times as long: a block ends where its indentation
+    does.  Where that is not so (a text of several lines that is less indented), the text does not parse, and it is asked.
+    """
+    code = function.__code__
+    lines, first = linecache.getlines(code.co_filename), code.co_firstlineno
+    if 0 < first <= len(lines) and lines[first - 1].lstrip().startswith(("def ", "@")):
+        indent = len(lines[first - 1]) - len(lines[first - 1].lstrip())
+        last = max((line for *_, line in code.co_lines() if line is not None), default=first)
+        while last < len(lines) and (not lines[last].strip() or len(lines[last]) - len(lines[last].lstrip()) > indent):
+            last += 1
+        found = lines[first - 1:last]
+        try:
+            if len(ast.parse(textwrap.dedent("".join(found))).body) == 1:
+                return found, first
+        except SyntaxError:
+            pass
+    return inspect.getsourcelines(function)
 
 
 def _nowhere(code: CodeType) -> Span:
