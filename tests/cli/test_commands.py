@@ -166,6 +166,19 @@ def test_a_compile_error_points_at_the_place(tmp_path: Path) -> None:
     assert "Traceback" not in ran.stdout + ran.stderr
 
 
+def test_what_cpython_refuses_is_refused_too(tmp_path: Path) -> None:
+    pytest.importorskip("llvmlite")
+    text = GOOD.replace("        return FLOOD\n", "        return FLOOD if pkt.port < 300 else None\n", 1)
+    ran = process("check", f"{write(tmp_path, text)}:One", "-c", "level=1")
+    assert ran.returncode == 1 and "refused for native ingress, tc ingress, xdp ingress" in ran.stdout
+
+
+def test_a_reader_that_goes_away_is_no_mistake_of_ours() -> None:
+    ran = subprocess.run(f"{sys.executable} -m iovisor --help | true", shell=True, capture_output=True, text=True,
+                         check=False)
+    assert ran.stderr == ""
+
+
 def test_a_configuration_that_is_missing_or_wrong(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     missing = iovisor("check", f"{path}:One")

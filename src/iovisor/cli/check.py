@@ -80,6 +80,7 @@ def report(kind: type[Function], config: tuple[str, ...]) -> Report:
     import inspect
     import sys
 
+    from .errors import said
     from .measure import python_costs
     from .privileges import denied
     from .source import entries, made
@@ -93,12 +94,18 @@ def report(kind: type[Function], config: tuple[str, ...]) -> Report:
         sort = spec.kind + (" per cpu" if spec.per_cpu and spec.kind != "counter" else "")
         found.tables.append(Table(spec.name, sort, spec.key_size, spec.stored_size, spec.size))
     for entry in entries(kind):
-        python = python_costs(made(kind, config), entry)
-        found.python[entry] = {name: asdict(cost) for name, cost in python.items()}
         for target in TARGETS:
             found.compilations.append(_compilation(found, kind, config, target, entry))
         if all(one.refused for one in found.compilations if one.entry == entry):
             found.failed = True
+            continue
+        try:
+            python = python_costs(made(kind, config), entry)
+        except Exception as error:      # the author's data path, in CPython: whatever it raises
+            found.failed = True
+            found.errors.setdefault(said(error), []).append(f"CPython {entry}")
+            continue
+        found.python[entry] = {name: asdict(cost) for name, cost in python.items()}
     return found
 
 
@@ -165,7 +172,8 @@ def shown(found: Report) -> str:
     import os
     file = os.path.relpath(found.file)
     place = f"{file if not file.startswith('..') else found.file}:{found.line}"
-    parts = [f"{click.style(found.function, bold=True)}  {click.style(place, dim=True)}\n  {found.summary}"]
+    parts = [f"{click.style(found.function, bold=True)}  {click.style(place, dim=True)}"
+             + (f"\n  {found.summary}" if found.summary else "")]
     rows: list[list[Cell]] = []
     for one in found.compilations:
         name = f"{one.target} {one.entry}"
@@ -176,13 +184,13 @@ def shown(found: Report) -> str:
                      one.in_kernel, one.walked, one.stack, one.machine_code,
                      f"{one.frontend_ms:.0f} + {one.llvm_ms:.0f} ms",
                      f"{one.load_ms:.0f} ms" if one.load_ms is not None else None])
-    parts.append(columns(["program", "", "instructions", "in kernel", "verified", "stack", "machine code B",
-                          "front end + LLVM", "load"], rows))
-    if found.tables:
+    if any(not one.refused for one in found.compilations):
+        parts.append(columns(["program", "", "instructions", "in kernel", "verified", "stack", "machine code B",
+                              "front end + LLVM", "load"], rows))
+    if found.tables and found.python:
         parts.append(columns(["table", "kind", "room", "key B", "value B", "memory"],
                              [[t.name, t.kind, t.room, t.key, t.value, size(t.memory)] for t in found.tables]))
-    if not found.failed or any(one.packets for one in found.compilations):
-        parts += [_packets(found, entry) for entry in found.python]
+    parts += [_packets(found, entry) for entry in found.python]
     if found.not_loaded:
         parts.append("  not loaded, so neither verified nor timed: " + found.not_loaded)
     for text, names in found.errors.items():
