@@ -85,9 +85,10 @@ class Host:
             for version in (1, 2):      # what it must say about groups it says at once
                 _setting("eth0", f"mldv{version}_unsolicited_report_interval", 1)
         with Netlink(self.namespace) as netlink:
+            lab.netlink.submit(interfaces.change(self.index, up=True))
             netlink.submit(interfaces.change("lo", up=True), interfaces.change(inner, up=True),
                            addresses.add(inner, f"{self.ipv4}/24"), addresses.add(inner, f"{self.ipv6}/64"))
-        lab.netlink.submit(interfaces.change(self.index, up=True))
+            _wait_for_carrier((lab.netlink, self.index), (netlink, inner))
 
     # -- processes ----------------------------------------------------------------------------------------------------
 
@@ -241,6 +242,16 @@ def _close_made(host: Host) -> None:
         host.namespace.delete()
 
 
+def _wait_for_carrier(*devices: tuple[Netlink, int]) -> None:
+    """The kernel notices a carrier in its own time, up to a second later; until then a device drops what it sends."""
+    deadline = time.monotonic() + 5 * PATIENCE
+    for netlink, index in devices:
+        while (found := interfaces.find(netlink, index)) is None or not found.running:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"device {index} of the lab has no carrier")
+            time.sleep(0.002)
+
+
 def _setting(device: str, name: str, value: int) -> None:
     """A setting of a device of the namespace this thread is in; where IPv6 is missing there is none."""
     with contextlib.suppress(FileNotFoundError):
@@ -273,7 +284,7 @@ def _own() -> tuple[int, int]:
 
 
 def _started(pid: int) -> int:
-    """When a process began, in clock ticks since boot; 0 if there is none.  With the pid it names a process for good."""
+    """When a process began, in clock ticks since boot; 0 if there is none.  With the pid it names a process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
