@@ -53,8 +53,10 @@ class Backend:
 
     def start(self) -> None:
         """Fork the child now, so that it is ready when text is."""
-        if self.socket is not None and self.owner == os.getpid():
-            return
+        if self.socket is not None:
+            if self.owner == os.getpid():
+                return
+            self._let_go()                  # a fork of the parent: the child is not ours
         ours, theirs = socket.socketpair()
         self.printed = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         child = os.fork()
@@ -87,13 +89,18 @@ class Backend:
         """End the child."""
         if self.socket is None or self.owner != os.getpid():
             return
-        self.socket.close()
-        self.socket = None
+        self._let_go()
         try:
             os.kill(self.child, signal.SIGKILL)
             os.waitpid(self.child, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
+
+    def _let_go(self) -> None:
+        assert self.socket is not None
+        self.socket.close()
+        self.printed.close()
+        self.socket = None
 
 
 def _send(channel: socket.socket, value: object) -> None:
@@ -124,7 +131,9 @@ def _serve(channel: socket.socket, printed: int) -> None:
         os.dup2(printed, 2)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-        os.closerange(3, min(channel.fileno(), printed))
+        low, high = sorted((channel.fileno(), printed))
+        for first, last in ((3, low), (low + 1, high), (high + 1, (1 << 31) - 1)):
+            os.closerange(first, last)      # the parent's maps, programs and sockets must not live on in here
         import llvmlite.binding as llvm
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()

@@ -138,7 +138,7 @@ class BpfLoaded:
         maps = [{"@config": config, "@next": self.nexts[stage]}.get(name) or self.maps[name] for name in image.maps]
         family = KINDS[self.target][0]()
         try:
-            program = Program.load(spec, maps, 1 if dumping("verifier") else 0)
+            program = Program.load(spec, maps, 2 if dumping("verifier") else 0)
         except VerifierRejection as rejection:
             dump("verifier", kind, entry, family, lambda log=rejection.log: log)
             source = source_of(getattr(kind, entry))

@@ -6,6 +6,7 @@ log stays on the error.  Source the compiler accepted must never come here: the 
 """
 from __future__ import annotations
 
+import linecache
 import re
 
 from ..compiler.errors import Scope, Span, VerifierRefused
@@ -39,7 +40,9 @@ def refused(rejection: VerifierRejection, files: dict[str, str], whole: Span) ->
     span = whole
     if where is not None:
         path = files.get(where[0].rsplit("/", 1)[-1], where[0])
-        span = Span(Scope(whole.scope.name, path, where[1]), where[1], 0, where[1] + 1, 0)
+        quoted = linecache.getline(path, where[1]).rstrip()
+        span = Span(Scope(whole.scope.name, path, where[1]), where[1], len(quoted) - len(quoted.lstrip()), where[1],
+                    len(quoted))
     message = (f"the kernel's verifier refused this: {plain or last}"
                + (f" ({last})" if plain else "") + "; accepted source must never be refused, so this is a bug of the "
                "compiler: please report it with this file and the log (IOVISOR_DUMP=verifier)")
