@@ -2,7 +2,7 @@
 
 A learning switch written in Python is compiled while one looks, put into the kernel between four hosts, and made to
 work: pings, fragmented datagrams, a gigabyte whose hash must be the same at both ends, and bulk TCP beside the Linux
-bridge on the same devices.  It shows what the switch knows, and goes away without a trace: nothing it makes has a name.
+bridge on the same devices.  It shows what the switch knows, and goes away without a trace, also when it is stopped.
 
 What is asserted is marked, and a mark that fails is exit code 1: this is a demonstration, and also a test.
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..fabric import Running
-    from .hosts import Host, Hosts
+    from ..testing import Host
+    from .hosts import Hosts
 
 PICTURE = """\
    10.0.0.1  fd00::1          10.0.0.2  fd00::2
@@ -52,6 +53,7 @@ GIGABYTE = 1 << 30
 BLOCK = 1 << 20
 NOT_RELAYED = bytes.fromhex("0180c2000000" "020000000001" "0027") + b"\x42\x42\x03" + bytes(43)
 COPIES = 3
+QUIET = 0.1
 
 
 @click.command("demo", short_help="See it work: real packets through a Python switch in the kernel.")
@@ -86,7 +88,6 @@ class Demo:
         self.begun = time.monotonic()
 
     def run(self) -> list[str]:
-        from ..fabric import Running
         from ..functions.switch import Switch
         from .hosts import Hosts
         self.title("What is being built")
@@ -94,8 +95,9 @@ class Demo:
         self.source()
         cache = self.compile()
         with Hosts(4) as hosts:
+            time.sleep(QUIET)       # a lab joins only hosts that have told their groups; that is not our time
             begun = time.perf_counter()
-            with Running(Switch(), hosts.edges(), namespace=hosts.room, cache=cache) as running:
+            with hosts.join(Switch(), cache) as running:
                 ready = (time.perf_counter() - begun) * 1e3
                 self.console.print(f"  running between the four hosts after another [bold]{ready:.0f} ms[/]: loaded, "
                                    "verified, attached; compiled code is kept")
@@ -210,13 +212,7 @@ class Demo:
 
     def refused(self, hosts: Hosts) -> None:
         """Frames that no bridge relays."""
-        host = hosts.hosts[0]
-        with host.namespace.entered():
-            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        with raw:
-            raw.bind(("eth0", 0))
-            for _ in range(COPIES):
-                raw.send(NOT_RELAYED)
+        hosts.hosts[0].send(*[NOT_RELAYED] * COPIES)
 
     def knows(self, hosts: Hosts, running: Running) -> None:
         """The learned table, counters and drops: the same Python objects as in a test, now backed by kernel maps."""
@@ -282,9 +278,10 @@ def gigabits(hosts: Hosts, seconds: int) -> float:
     for line in server.stdout:
         if "listening" in line:
             break
-    text = hosts.output(hosts.start(one, ["iperf3", "-c", other.ipv4, "-t", str(seconds), "-J"]), seconds + 20)
+    client = hosts.start(one, ["iperf3", "-c", other.ipv4, "-t", str(seconds), "-J"])
+    text, _ = client.communicate(timeout=seconds + 20)
     server.kill()
-    hosts.output(server)
+    server.communicate()
     report = json.loads(text)
     if "error" in report:
         raise Unusable(f"iperf3: {report['error']}")
@@ -324,8 +321,7 @@ def _receive(listener: socket.socket, found: list[str]) -> None:
 
 @contextlib.contextmanager
 def _socket(host: Host, family: int, kind: int) -> Iterator[socket.socket]:
-    with host.namespace.entered():
-        made = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind)
+    made = host.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind)
     made.settimeout(20 if kind == socket.SOCK_STREAM else 1)
     with made:
         yield made
@@ -338,7 +334,8 @@ def leftovers() -> list[str]:
     own, and end with it.
     """
     from ..compiler.backend import BACKEND
-    found = []
+    from ..kernel import NetworkNamespace
+    found = [name for name in NetworkNamespace.names() if name.startswith(f"lab-{os.getpid()}-")]
     for task in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/children") as file:
             found += [f"process {child}" for child in file.read().split() if int(child) != BACKEND.child]

@@ -50,13 +50,12 @@ def command(file: str, config: tuple[str, ...], lab: int | None, once: bool, sec
 
 def _run(function: Function, count: int, stay: float | None) -> None:
     from ..compiler.cache import Cache
-    from ..fabric import Running
     from .hosts import Hosts, ping_all
     name = function.spec().name
-    with Hosts(count) as hosts, Running(function, hosts.edges(), namespace=hosts.room, cache=Cache()) as running:
+    with Hosts(count) as hosts, hosts.join(function, Cache()) as running:
         keeper = Keeper(running)
         click.echo(f"{click.style(name, bold=True)} between {count} host{'s' * (count > 1)}: "
-                   + ", ".join(f"{h.name} on port {h.number}, {h.ipv4} {h.ipv6}" for h in hosts.hosts[:3])
+                   + ", ".join(f"{h.name} on port {h.number - 1}, {h.ipv4} {h.ipv6}" for h in hosts.hosts[:3])
                    + (" ..." if count > 3 else ""))
         for family in (4, 6) if count > 1 else ():
             click.echo("\n" + matrix(hosts, ping_all(hosts, keeper.tend, family), f"IPv{family}"))
