@@ -10,7 +10,6 @@ import ast
 import builtins
 import inspect
 import linecache
-import linecache
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,10 +58,13 @@ def source_of(function: Callable[..., Any], asked: Span | None = None) -> Source
 
 
 def _lines_of(function: Callable[..., Any]) -> tuple[list[str], int]:
-    """`inspect.getsourcelines`, which tokenizes in Python and takes ten times as long: a block ends where its indentation
-    does.  Where that is not so (a text of several lines that is less indented), the text does not parse, and it is asked.
+    """What `inspect.getsourcelines` answers, without its tokenizer in Python: a block ends where its indentation does.
+
+    Where that is not so (a text of several lines that is less indented) the block does not parse, and `inspect` is
+    asked.
     """
     code = function.__code__
+    linecache.checkcache(code.co_filename)
     lines, first = linecache.getlines(code.co_filename), code.co_firstlineno
     if 0 < first <= len(lines) and lines[first - 1].lstrip().startswith(("def ", "@")):
         indent = len(lines[first - 1]) - len(lines[first - 1].lstrip())
