@@ -17,6 +17,7 @@ per-CPU values are one value.  What cannot be compared, and is left out by whoev
 - *Frames the kernel refuses to try*: below 14 bytes or beyond 3,500, and at TC those that say they are IP and do not
   hold its header.  They go through instances of their own on the targets that take them, so that the state of the
   others stays comparable.  (A tag hides them from the kernel: so TC sees short IP after all.)
+- *What a target refuses by design*: at TC, `pop` of a frame beyond 2,048 bytes that is not IP.
 - *More than one kind of metadata*: a packet carries one in the kernel.
 
 An `Agreement` is a session: loaded once, it takes any number of sequences, and starts each from the state that `make`

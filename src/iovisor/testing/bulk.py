@@ -50,15 +50,17 @@ SECOND = 1_000_000_000
 
 
 def traffic(seed: int | str, count: int, *, ports: int | Sequence[int] = 4, entries: Sequence[str] = ("ingress",),
-            stock: int = 400, broken: float = 0.3, tags: Sequence[int] = TAGS) -> Iterator[Arrival]:
+            stock: int = 400, broken: float = 0.3, tags: Sequence[int] = TAGS,
+            longest: int = 3_000) -> Iterator[Arrival]:
     """`count` arrivals, the same for the same seed.
 
     `broken` is the share of frames that are mutated, cut or lengthened, `stock` the number of frames they are made of,
-    `tags` the VLAN tags put on some of them.  The clock moves now and then, by microseconds to minutes.
+    `tags` the VLAN tags put on some of them, `longest` what a frame of the stock may have.  The clock moves now and
+    then, by microseconds to minutes.
     """
     random = Random(seed)
     numbers = range(ports) if isinstance(ports, int) else ports
-    frames = [bytes(valid(random)) for _ in range(stock)]
+    frames = [frame for frame in (bytes(valid(random)) for _ in range(stock)) if len(frame) <= longest]
     chance, choice, below = random.random, random.choice, random.randrange
     for _ in range(count):
         data = choice(frames)
