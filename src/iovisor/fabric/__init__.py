@@ -6,10 +6,11 @@
     recirculation   clones, long walks and frames from Python go around a device
     slowpath        punted packets to handlers, and back
     upgrade         a new image takes over the tables
+    pins            a network outlives its process, and another adopts it
     counters, images, grace
 
-`Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come: pins
-and adoption, trace, capture.
+`Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come: trace
+and capture, shares of a device, `migrate`.
 """
 from __future__ import annotations
 

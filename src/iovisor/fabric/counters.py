@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..kernel import Map, MapKind, MapSpec, possible_cpus
+from ..kernel import MapKind, MapSpec, possible_cpus
 from ..language.verdicts import Dropped
 from .edges import Count
+from .pins import Pins
 
 MOST = 4096
 
@@ -25,10 +26,10 @@ class Traffic:
 class Counters:
     """Made and closed by a network.  Number 0 counts what nobody asks for: floods, clones on their way."""
 
-    def __init__(self) -> None:
-        self._counts = Map.create(MapSpec("counts", MapKind.PER_CPU_ARRAY, 4, 16, MOST))
+    def __init__(self, pins: Pins) -> None:
+        self._counts = pins.map("counts", MapSpec("counts", MapKind.PER_CPU_ARRAY, 4, 16, MOST))
         try:
-            self._drops = Map.create(MapSpec("lost", MapKind.PER_CPU_ARRAY, 4, 8, 256))
+            self._drops = pins.map("lost", MapSpec("lost", MapKind.PER_CPU_ARRAY, 4, 8, 256))
         except BaseException:
             self._counts.close()
             raise
@@ -42,6 +43,10 @@ class Counters:
         index = self._free.pop()
         self._counts.update_per_cpu(index.to_bytes(4, "little"), [bytes(16)] * self._cpus)
         return index
+
+    def taken(self, indexes: set[int]) -> None:
+        """These are in use, and no others."""
+        self._free = [index for index in range(MOST - 1, 0, -1) if index not in indexes]
 
     def give(self, *indexes: int) -> None:
         """The opposite of `take`."""

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ..compiler.cache import Cache
-from ..kernel import Map, MapFlag, MapKind, MapSpec, Program
+from ..kernel import MapFlag, MapKind, MapSpec, Program
 from ..language.function import Function
 from ..language.ports import MOST as PORTS
 from ..language.ports import Ports
 from ..targets.bpf import FLOOD_SLOT
 from ..targets.bpf_loaded import BpfLoaded
+from .pins import PinnedLoaded, Pins, Unpinned
 
 INGRESS, EGRESS, HOOK = "ingress", "egress", "hook"
 MEMBER = 16                     # bytes: see `edges.flood`
@@ -30,16 +31,19 @@ MEMBER = 16                     # bytes: see `edges.flood`
 class Instance:
     """Made by `Network.add`."""
 
-    def __init__(self, name: str, function: Function, cache: Cache | None = None) -> None:
+    def __init__(self, name: str, function: Function, cache: Cache | None, pins: Pins) -> None:
         self.name, self.function, self.cache = name, function, cache
         self.has_egress = hasattr(function, EGRESS)
         stages = {INGRESS: INGRESS} | ({EGRESS: EGRESS, HOOK: EGRESS} if self.has_egress else {})
         with ExitStack() as undo:
-            self.loaded = undo.enter_context(BpfLoaded(function, "tc", stages, cache=cache, bare=False))
-            self.roots = {stage: undo.enter_context(Map.create(MapSpec("root", MapKind.PROGRAM_ARRAY, 4, 4, 1)))
-                          for stage in stages}
+            self.loaded = undo.enter_context(
+                BpfLoaded(function, "tc", stages, cache=cache, bare=False) if isinstance(pins, Unpinned)
+                else PinnedLoaded(function, stages, pins, cache))
+            self.roots = {
+                stage: undo.enter_context(pins.map(f"root-{stage}", MapSpec("root", MapKind.PROGRAM_ARRAY, 4, 4, 1)))
+                for stage in stages}
             spec = MapSpec("members", MapKind.ARRAY, 4, MEMBER * PORTS, 1, MapFlag.MMAPABLE)
-            self.members = undo.enter_context(Map.create(spec))
+            self.members = undo.enter_context(pins.map("members", spec))
             self.words = self.members.mmap()
             self.flooded = 0                                # ports the flood program walks
             self.entrances: dict[int, int] = {}             # by port, the wire that leads to it from Python

@@ -19,6 +19,7 @@ Clones for a neighbouring *function* cannot be made in the middle of a walk: the
 """
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from .counters import Counters, Traffic
 from .edges import Crossing, Edge
 from .images import Images
 from .instance import EGRESS, HOOK, INGRESS, Instance
+from .pins import Place, Unpinned, found, named, plain, unplain
 from .recirculation import Recirculation
 from .slowpath import Served, SlowPath, finished
 
@@ -64,19 +66,45 @@ class _Join:
 
 
 class Network:
-    """Functions joined port to port; `close` undoes everything."""
+    """Functions joined port to port; `close` undoes everything.
 
-    def __init__(self, name: str, *, namespace: NetworkNamespace | None = None, cache: Cache | None = None) -> None:
+    With `pins`, a directory, it outlives its process: `leave` lets go of it, and so does dying; `adopt` takes it over.
+    """
+
+    def __init__(self, name: str, *, namespace: NetworkNamespace | None = None, cache: Cache | None = None,
+                 pins: str | os.PathLike[str] | Place | None = None) -> None:
         self.name, self.namespace, self.cache = name, namespace, Images(cache)
+        self._place = pins if isinstance(pins, Place) or pins is None else Place.make(pins)
+        self._pins = self._place or Unpinned()
         self.instances: dict[str, Instance] = {}
         self.joins: dict[PortRef, _Join] = {}
         with ExitStack() as undo:
-            self._counters = Counters()
+            self._counters = Counters(self._pins)
             undo.callback(self._counters.close)
-            self._around = Recirculation(namespace, self._counters.count())
+            self._around = Recirculation(namespace, self._counters.count(), self._pins)
             undo.callback(self._around.close)
             self._undo = undo.pop_all()
         self._slow = SlowPath(lambda: self.instances.values(), self._again)
+        if pins is not self._place:
+            self._keep()
+
+    @classmethod
+    def adopt(cls, directory: str | os.PathLike[str], *, namespace: NetworkNamespace | None = None,
+              cache: Cache | None = None) -> Self:
+        """Take over the network whose process is gone, in the same network namespace; its traffic does not notice."""
+        place = Place.open(directory)
+        document = place.read()
+        try:
+            network = cls(document["network"], namespace=namespace, cache=cache, pins=place)
+        except BaseException:
+            place.release()
+            raise
+        try:
+            network._restore(document)
+        except BaseException:
+            network.leave()
+            raise
+        return network
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -88,11 +116,21 @@ class Network:
             raise ValueError(f"{name!r} cannot name an instance: it is empty or contains a colon")
         if name == FABRIC:
             raise ValueError(f"{name!r} is what stands between instances, and cannot name one")
-        instance = Instance(name, function, self.cache)
+        if self._place is not None:
+            named(type(function))
+        instance = self._put(name, function)
+        self._keep()
+        return instance
+
+    def _put(self, name: str, function: Function) -> Instance:
+        instance = None
         try:
+            instance = Instance(name, function, self.cache, self._pins.within(name))
             self._tell_flood(instance)
         except BaseException:
-            instance.close()
+            if instance is not None:
+                instance.close()
+            self._pins.forget(name)
             raise
         self.instances[name] = instance
         self._slow.changed()
@@ -104,7 +142,9 @@ class Network:
         joined = [str(p) for p in self.joins if p.instance == name]
         if joined:
             raise ValueError(f"{name} is still joined at {', '.join(joined)}")
-        self._close(self.instances.pop(name))
+        instance = self.instances.pop(name)
+        self._keep()
+        self._close(instance)
 
     def attach(self, port: str | PortRef, edge: Edge) -> None:
         """Join a port to a device.  KernelError ENODEV if there is none of that index."""
@@ -112,8 +152,14 @@ class Network:
         for other, join in self.joins.items():
             if join.edge is not None and join.edge.index == edge.index and other not in self.absent:
                 raise ValueError(f"device {edge.index} is attached to {other} already")
-        instance, join = self.instances[at.instance], _Join(edge)
-        with self._joining(at, join), rcu.expedited():
+        with self._joining(at, _Join(edge)):
+            self._open(at, edge)
+        self._keep()
+
+    def _open(self, at: PortRef, edge: Edge) -> None:
+        """Lead packets from a device to a port and back."""
+        instance, join = self.instances[at.instance], self.joins[at]
+        with rcu.expedited():
             # Packets that pass the device's hook are counted there, and those in line by the program that sends them.
             inline = edge.peer or not instance.has_egress
             with (edges.output(edge, self._counters.count(join.sent if inline else 0)) as output,
@@ -121,11 +167,11 @@ class Network:
                 instance.lead(at.port, output, passed, inline)
             if instance.has_egress:
                 with edges.leaving(at.port, instance.roots[HOOK]) as leaving:
-                    join.links.append(self._tcx(leaving, edge.index, Direction.EGRESS))
+                    join.links.append(self._tcx(at, leaving, edge.index, Direction.EGRESS))
             instance.member(at.port, edge.index, 0, 0 if instance.has_egress else join.sent)
             self._tell_flood(instance, at.port)
             with edges.entry(at.port, instance.roots[INGRESS], self._counters.count(join.received)) as entry:
-                join.links.append(self._tcx(entry, edge.index, Direction.INGRESS))
+                join.links.append(self._tcx(at, entry, edge.index, Direction.INGRESS))
 
     def detach(self, port: str | PortRef) -> None:
         """The opposite of `attach`: nothing comes in from here on, what wants out is dropped."""
@@ -133,6 +179,7 @@ class Network:
         if join.edge is None:
             raise ValueError(f"{at} is linked to {join.peer}, not attached to a device: use unlink")
         self._part(at)
+        self._keep()
 
     def link(self, a: str | PortRef, b: str | PortRef) -> None:
         """Join two ports, of one function or of two."""
@@ -142,6 +189,7 @@ class Network:
         with self._joining(left, _Join(None, right)), self._joining(right, _Join(None, left)):
             self._lead(left, right)
             self._lead(right, left)
+        self._keep()
 
     def unlink(self, port: str | PortRef) -> None:
         """Part a link, given either of its ends."""
@@ -149,6 +197,7 @@ class Network:
         if join.peer is None:
             raise ValueError(f"{at} is attached to a device, not linked: use detach")
         self._part(at, join.peer)
+        self._keep()
 
     def insert(self, link: str | PortRef, towards: str, away: str) -> None:
         """Put a two-port function on a link: `towards` is its port that faces the given end."""
@@ -162,6 +211,7 @@ class Network:
             self._lead(outer, far)
             self._turn(near, inner)
             self._turn(far, outer)
+        self._keep()
 
     def take_out(self, towards: str, away: str) -> None:
         """The opposite of `insert`: the two neighbours are linked to each other again.
@@ -179,6 +229,7 @@ class Network:
         self._turn(far, near)
         grace.wait()
         self._part(inner, outer)
+        self._keep()
 
     def reconfigure(self, name: str, **values: Any) -> None:
         """Change a function's configuration: tables by difference, programs swapped by one slot write each.
@@ -194,6 +245,7 @@ class Network:
             instance.function.reconfigure(former)
             raise
         instance.settle(self._inline(instance))
+        self._keep()
 
     def upgrade(self, name: str, kind: type[Function] | None = None) -> Function:
         """Let a new image take over: fresh programs against the same tables, swapped by one slot write each.
@@ -202,12 +254,15 @@ class Network:
         not.  Answers the function that stands now.
         """
         instance = self._instance(name)
+        if kind is not None and self._place is not None:
+            named(kind)
         if kind is None:
             instance.loaded.configured()
         else:
             upgrade.take_over(instance, kind)
             self._slow.changed()
         instance.settle(self._inline(instance))
+        self._keep()
         return instance.function
 
     # -- the slow path ----------------------------------------------------------------------------------------------
@@ -290,6 +345,9 @@ class Network:
                 join, instance = self.joins.pop(at), self.instances[at.instance]
                 for link in join.links:
                     link.close()
+                if join.edge is not None:
+                    for direction in Direction:
+                        self._pins.unpin(f"{at} {direction.name}")
                 instance.member(at.port, 0)
                 instance.lead(at.port, None)
                 if join.wire:
@@ -318,6 +376,7 @@ class Network:
             self._around.give(wire)
         self._slow.changed()
         instance.close()
+        self._pins.forget(instance.name)
 
     def _inline(self, instance: Instance) -> list[int]:
         """The ports whose packets go through the egress in line."""
@@ -333,8 +392,8 @@ class Network:
                 instance.flood_by(flood)
             instance.flooded = port + 1
 
-    def _tcx(self, program: Program, index: int, direction: Direction) -> Link:
-        return Link.tcx(program, index, direction, namespace=self.namespace)
+    def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction) -> Link:
+        return self._pins.link(f"{at} {direction.name}", program, index, direction, self.namespace)
 
     def _instance(self, name: str) -> Instance:
         if name not in self.instances:
@@ -378,6 +437,63 @@ class Network:
             while self.instances:
                 self._close(self.instances.popitem()[1])
             self._undo.close()
+        if self._place is not None:
+            self._place.remove()
+
+    def leave(self) -> None:
+        """Let go of a pinned network, which runs on and can be adopted."""
+        if self._place is None:
+            raise ValueError(f"{self.name} is not pinned: it ends with its process")
+        for join in self.joins.values():
+            for link in join.links:
+                link.close()
+        for instance in self.instances.values():
+            instance.close()
+        self._slow.changed()
+        self._around.leave()
+        self._counters.close()
+        self._place.release()
+        self.instances.clear()
+        self.joins.clear()
+        self._undo.pop_all()                    # nothing is left for `close`
+        self._place = None
+
+    # -- the document ------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        """Write down what is, once a change is complete."""
+        if self._place is None:
+            return
+        joins = [{"at": [at.instance, at.port], "edge": join.edge and [join.edge.index, join.edge.peer],
+                  "peer": join.peer and [join.peer.instance, join.peer.port],
+                  "wire": join.wire, "received": join.received, "sent": join.sent} for at, join in self.joins.items()]
+        functions = {name: {"kind": named(type(instance.function)), "configuration": plain(instance.function.config)}
+                     for name, instance in self.instances.items()}
+        self._place.write({"network": self.name, "device": self._around.index, "instances": functions, "joins": joins})
+
+    def _restore(self, document: Any) -> None:
+        """Make the network what the document says: every slot is written anew, under the packets' feet."""
+        assert self._place is not None
+        for entry in document["joins"]:
+            edge, peer = entry["edge"], entry["peer"]
+            self.joins[PortRef(*entry["at"])] = _Join(edge and Edge(*edge), peer and PortRef(*peer), entry["wire"],
+                                                      entry["received"], entry["sent"])
+        joins = self.joins.values()
+        self._counters.taken({index for join in joins for index in (join.received, join.sent)})
+        self._around.adopt(document["device"], {join.wire for join in joins})
+        for name, entry in document["instances"].items():
+            instance = Instance(name, found(entry["kind"])(**unplain(entry["configuration"])), self.cache,
+                                self._pins.within(name))
+            self.instances[name] = instance
+            self._tell_flood(instance, max([0, *(at.port for at in self.joins if at.instance == name)]))
+        for at, join in self.joins.items():
+            if join.edge is None:
+                assert join.peer is not None
+                self._lead(at, join.peer)
+            else:
+                self._open(at, join.edge)
+        names = {f"{at} {d.name}" for at, join in self.joins.items() if join.edge for d in Direction}
+        self._place.prune({"counts", "lost", "wires", "again", *names}, set(self.instances))
 
     def __enter__(self) -> Self:
         return self

@@ -14,9 +14,10 @@ import itertools
 import os
 import socket
 
-from ..kernel import Direction, Link, Map, MapKind, MapSpec, Netlink, NetworkNamespace, Program, interfaces, rcu
+from ..kernel import Direction, Link, MapKind, MapSpec, Netlink, NetworkNamespace, Program, interfaces, rcu
 from . import edges
 from .edges import WIRE_BITS, Count
+from .pins import Pins
 
 MOST = 4096
 MTU = 65535                     # a clone longer than the device's would vanish
@@ -27,27 +28,37 @@ _numbers = itertools.count()
 class Recirculation:
     """Made and closed by a network; the device comes with the first link."""
 
-    def __init__(self, namespace: NetworkNamespace | None, count: Count) -> None:
-        self.namespace, self._count = namespace, count
-        self._wires = Map.create(MapSpec("wires", MapKind.PROGRAM_ARRAY, 4, 4, 2 * MOST))
+    def __init__(self, namespace: NetworkNamespace | None, count: Count, pins: Pins) -> None:
+        self.namespace, self._count, self._pins = namespace, count, pins
+        self._wires = pins.map("wires", MapSpec("wires", MapKind.PROGRAM_ARRAY, 4, 4, 2 * MOST))
         self._free = list(range(MOST - 1, 0, -1))
-        self._index = 0
+        self.index = 0                                      # of the device, once there is one
         self._link: Link | None = None
         self._socket: socket.socket | None = None
 
     @property
     def device(self) -> int:
         """The index of the device."""
-        if not self._index:
+        if not self.index:
             number = next(_numbers) & 0xffff
             index = 0x40000000 | (os.getpid() & 0x3fff) << 16 | number
             with Netlink(self.namespace) as netlink:
                 netlink.submit(interfaces.veth(f"a{index:x}", f"a{index:x}p", index=index, mtu=MTU, up=True))
-                self._index = index
+                self.index = index
                 netlink.submit(interfaces.change(f"a{index:x}p", up=True))
-            with edges.again(self._wires, self._count) as again, rcu.expedited():
-                self._link = Link.tcx(again, index, Direction.INGRESS, namespace=self.namespace)
-        return self._index
+            self._attach()
+        return self.index
+
+    def _attach(self) -> None:
+        with edges.again(self._wires, self._count) as again, rcu.expedited():
+            self._link = self._pins.link("again", again, self.index, Direction.INGRESS, self.namespace)
+
+    def adopt(self, index: int, wires: set[int]) -> None:
+        """Go on with a device, and with these wires in use."""
+        self._free = [wire for wire in range(MOST - 1, 0, -1) if wire not in wires]
+        self.index = index
+        if index:
+            self._attach()
 
     def take(self) -> int:
         """The number of a wire nobody uses."""
@@ -80,14 +91,19 @@ class Recirculation:
         self._socket.sendmsg([frame], [(socket.SOL_SOCKET, _SO_MARK, mark.to_bytes(4, "little"))])
 
     def close(self) -> None:
+        self._pins.unpin("again")
+        self.leave()
+        if self.index:
+            with Netlink(self.namespace) as netlink:
+                if interfaces.find(netlink, self.index) is not None:
+                    netlink.submit(interfaces.delete(self.index))
+
+    def leave(self) -> None:
+        """Give the descriptors back; what is pinned goes on."""
         if self._socket is not None:
             self._socket.close()
         if self._link is not None:
             self._link.close()
-        if self._index:
-            with Netlink(self.namespace) as netlink:
-                if interfaces.find(netlink, self._index) is not None:
-                    netlink.submit(interfaces.delete(self._index))
         self._wires.close()
 
 

@@ -1,0 +1,286 @@
+"""Pins: a network that outlives the process that made it.
+
+    <directory>/topology.json       the network as a document, replaced by renaming after every change
+    <directory>/lock                held by the process that keeps it
+    <directory>/bpf/                a bpf file system of its own, with a pin for every map and every link
+    <directory>/bpf/<instance>/     those of an instance
+
+The design is *crash-only*: there is no other way to take a network over than that after a crash.  `Pins.map` and
+`Pins.link` open what is pinned and make what is not, so making a network and adopting one are the same code, and what a
+crash left half done is mended by it.  The document is written when a change is complete.  So a process that dies in the
+middle of one leaves the network as it was before: adoption leads every port anew as the document says, hitless as any
+change, and forgets what is pinned but not written.
+
+Programs are not pinned: the program arrays keep them running, and adoption loads fresh ones against the same tables.
+"""
+from __future__ import annotations
+
+import fcntl
+import importlib
+import json
+import os
+from enum import Enum
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..compiler.cache import Cache
+from ..kernel import Direction, Link, Map, MapSpec, NetworkNamespace, Program, filesystem, ring_spec, unpin
+from ..kernel.maps import MapKind
+from ..kernel.ring import RingBuffer
+from ..language.addresses import Prefix
+from ..language.configuration import Config
+from ..language.function import Function
+from ..targets.bpf import FLOOD_SLOT
+from ..targets.bpf_loaded import RING, BpfLoaded, machine_map
+from ..targets.homes import KernelHome
+
+DOCUMENT, PINS, LOCK = "topology.json", "bpf", "lock"
+
+
+class Pins:
+    """A folder of pins; that of a network, or, by `within`, of an instance."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _path(self, name: str) -> Path:
+        return self.folder / quote(name, safe="").replace(".", "%2E")       # bpffs has no dots
+
+    def within(self, name: str) -> Pins:
+        """The folder of an instance, made if necessary."""
+        path = self._path(f"at-{name}")
+        path.mkdir(exist_ok=True)
+        return Pins(path)
+
+    def forget(self, name: str) -> None:
+        """Remove the folder of an instance."""
+        _remove(self._path(f"at-{name}"))
+
+    def holds(self, name: str) -> bool:
+        return self._path(name).exists()
+
+    def map(self, name: str, spec: MapSpec) -> Map:
+        """The map pinned under a name, or a new one."""
+        path = self._path(name)
+        if path.exists():
+            return Map.open_pinned(path)
+        made = Map.create(spec)
+        self.keep(name, made)
+        return made
+
+    def keep(self, name: str, made: Map) -> None:
+        """Pin a new map; if that fails it is closed."""
+        try:
+            made.pin(self._path(name))
+        except BaseException:
+            made.close()
+            raise
+
+    def link(self, name: str, program: Program, index: int, direction: Direction,
+             namespace: NetworkNamespace | None) -> Link:
+        """The link pinned under a name, with this program from now on, or a new one."""
+        path = self._path(name)
+        if path.exists():
+            found = Link.open_pinned(path)
+            try:
+                if found.info().interface == index:
+                    found.update(program)
+                    return found
+            except BaseException:
+                found.close()
+                raise
+            found.close()
+            unpin(path)
+        made = Link.tcx(program, index, direction, namespace=namespace)
+        try:
+            made.pin(path)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def unpin(self, name: str) -> None:
+        unpin(self._path(name))
+
+    def prune(self, names: set[str], instances: set[str]) -> None:
+        """Forget every pin but these."""
+        kept = {self._path(name) for name in names} | {self._path(f"at-{name}") for name in instances}
+        for path in list(self.folder.iterdir()):
+            if path not in kept and "." not in path.name:       # the kernel's own have dots
+                _remove(path)
+
+
+class Unpinned(Pins):
+    """What a network uses that ends with its process."""
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+
+    def within(self, name: str) -> Pins:
+        return self
+
+    def forget(self, name: str) -> None:
+        pass
+
+    def map(self, name: str, spec: MapSpec) -> Map:
+        return Map.create(spec)
+
+    def link(self, name: str, program: Program, index: int, direction: Direction,
+             namespace: NetworkNamespace | None) -> Link:
+        return Link.tcx(program, index, direction, namespace=namespace)
+
+    def unpin(self, name: str) -> None:
+        pass
+
+
+class Place(Pins):
+    """The directory of a network."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory)
+        super().__init__(self.directory / PINS)
+        self._lock = -1
+
+    def _hold(self) -> None:
+        """Be the only process that keeps this network.  The lock goes with the process, and no child inherits it."""
+        # Whoever can write here decides what an adopting process imports.
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise ValueError(f"{self.directory}: another process keeps this network") from None
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let another process keep it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    @classmethod
+    def make(cls, directory: str | os.PathLike[str]) -> Place:
+        """A new place; ValueError if there is a network in the directory."""
+        place = cls(directory)
+        if (place.directory / DOCUMENT).exists():
+            raise ValueError(f"{place.directory} holds a network already: adopt it, or take it down")
+        place._hold()
+        try:
+            filesystem.mount(place.folder)
+            place.prune(set(), set())
+        except BaseException:
+            place.release()
+            raise
+        return place
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str]) -> Place:
+        """The place of a network whose process is gone; ValueError if there is none, or the process is not gone."""
+        place = cls(directory)
+        place.read()
+        place._hold()
+        return place
+
+    def read(self) -> Any:
+        """The document; ValueError if there is none."""
+        try:
+            return json.loads((self.directory / DOCUMENT).read_text())
+        except FileNotFoundError:
+            raise ValueError(f"{self.directory} holds no network") from None
+
+    def write(self, document: Any) -> None:
+        """Replace the document in one step."""
+        draft = self.directory / f"{DOCUMENT}.new"
+        draft.write_text(json.dumps(document, indent=1))
+        os.replace(draft, self.directory / DOCUMENT)
+
+    def remove(self) -> None:
+        """The network is no more."""
+        (self.directory / DOCUMENT).unlink(missing_ok=True)
+        filesystem.unmount(self.folder)
+        self.folder.rmdir()
+        (self.directory / LOCK).unlink(missing_ok=True)
+        self.release()
+
+
+class PinnedLoaded(BpfLoaded):
+    """A function in the kernel whose maps are pinned; if they are there already, the function takes them over."""
+
+    def __init__(self, function: Function, stages: dict[str, str], pins: Pins, cache: Cache | None) -> None:
+        self._pins = pins
+        super().__init__(function, "tc", stages, cache=cache, bare=False)
+
+    def _make(self) -> None:
+        pins = self._pins
+        self.maps["@machine"] = machine_map()
+        for name in self.function.tables:
+            if pins.holds(f"table-{name}"):
+                self.function.tables[name].home = self.homes[name] = KernelHome(
+                    self.function.tables[name].spec, Map.open_pinned(pins._path(f"table-{name}")))
+        if not self.homes:
+            self.function.place(self._home)
+            for name, home in self.homes.items():
+                home.map.pin(pins._path(f"table-{name}"))
+        self.maps |= {name: home.map for name, home in self.homes.items()}
+        self.maps["@drops"] = pins.map("drops", MapSpec("drops", MapKind.PER_CPU_ARRAY, 4, 8, 256))
+        for stage in self.stages:
+            self.nexts[stage] = pins.map(f"next-{stage}", MapSpec("next", MapKind.PROGRAM_ARRAY, 4, 4, FLOOD_SLOT + 1))
+        if self.function.spec().events:
+            self.maps["@events"] = pins.map("events", ring_spec("events", RING))
+            self.ring = RingBuffer(self.maps["@events"])
+        self.configured()
+
+
+def named(kind: type[Function]) -> str:
+    """How another process finds a kind; ValueError if it cannot."""
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    if "<locals>" in name or kind.__module__ == "__main__":
+        raise ValueError(f"{kind.__qualname__} cannot be adopted: another process could not import it from "
+                         f"{kind.__module__}")
+    return name
+
+
+def found(name: str) -> type[Function]:
+    """The opposite of `named`."""
+    module, _, qualified = name.partition(":")
+    kind: type[Function] = attrgetter(qualified)(importlib.import_module(module))
+    return kind
+
+
+def plain(value: Any) -> Any:
+    """A configuration, or a value of one, as JSON has it."""
+    if isinstance(value, Config):
+        return {name: plain(getattr(value, name)) for name in value.types}
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Prefix):
+        return str(value)
+    if isinstance(value, dict):
+        return {"@pairs": [[plain(k), plain(v)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return value
+
+
+def unplain(value: Any) -> Any:
+    """What a configuration takes, from `plain`."""
+    if isinstance(value, dict):
+        if "@pairs" in value:
+            return {unplain(k): unplain(v) for k, v in value["@pairs"]}
+        return {name: unplain(v) for name, v in value.items()}
+    return [unplain(item) for item in value] if isinstance(value, list) else value
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        for inner in list(path.iterdir()):
+            inner.unlink()
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+__all__ = ["PinnedLoaded", "Pins", "Place", "Unpinned", "found", "named", "plain", "unplain"]
