@@ -112,7 +112,8 @@ def compared(seed: int, module: ModuleType, targets: tuple[str, ...], packets: l
         except VerifierRefused as refused:
             if "too large" in refused.log or "too complex" in refused.log:
                 return TOO_MUCH
-            raise AssertionError(f"{target}: line {refused.lineno}: {refused.text}{refused.msg}\n{refused.log[-1500:]}") from None
+            where = f"{target}: line {refused.lineno}: {refused.text}"
+            raise AssertionError(f"{where}{refused.msg}\n{refused.log[-1500:]}") from None
         except CompileError as refused:
             if "512 bytes of stack" in str(refused.msg):
                 return str(refused.msg)

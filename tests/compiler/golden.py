@@ -1,8 +1,8 @@
 """Golden cases as text: `[case name]`, a program, `[out]`, what it must say.
 
 A program that begins with `class`, `def` or `@` is the end of a module; any other is the body of `ingress`.  Before it
-stands one line, which imports the language and `declarations.py`; so line 1 of a case is line 2 of `case.py`.  Everything
-that refers to the file says `case.py`, wherever the test put it.
+stands one line, which imports the language and `declarations.py`; so line 1 of a case is line 2 of `case.py`.
+Everything that refers to the file says `case.py`, wherever the test put it.
 
 `pytest --update` rewrites what stands under `[out]`.
 """

@@ -45,10 +45,11 @@ class Shape:
 
 
 ETHERNET = Shape("Ethernet", {"dst": 48, "src": 48, "type": 16}, "header")
-IPV4 = Shape("IPv4", {"version": 4, "ihl": 4, "dscp": 6, "ecn": 2, "length": 16, "id": 16, "df": 1, "mf": 1, "offset": 13,
-                      "ttl": 8, "proto": 8, "checksum": 16, "src": 32, "dst": 32}, "header", True)
+IPV4 = Shape("IPv4", {"version": 4, "ihl": 4, "dscp": 6, "ecn": 2, "length": 16, "id": 16, "df": 1, "mf": 1,
+                      "offset": 13, "ttl": 8, "proto": 8, "checksum": 16, "src": 32, "dst": 32}, "header", True)
 UDP = Shape("Udp", {"src": 16, "dst": 16, "length": 16, "checksum": 16}, "header", True)
-TCP = Shape("Tcp", {"src": 16, "dst": 16, "sequence": 32, "acknowledgment": 32, "flags": 8, "window": 16, "checksum": 16, "urgent": 16}, "header", True)
+TCP = Shape("Tcp", {"src": 16, "dst": 16, "sequence": 32, "acknowledgment": 32, "flags": 8,
+                    "window": 16, "checksum": 16, "urgent": 16}, "header", True)
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ class Scope:
     frozen: frozenset[str] = frozenset()        # not to be assigned: counters of loops
 
     def copy(self) -> Scope:
-        return Scope(dict(self.numbers), list(self.truths), dict(self.views), set(self.fresh), dict(self.entries), self.loop,
-                     self.packet, self.tail, self.results, self.frozen)
+        return Scope(dict(self.numbers), list(self.truths), dict(self.views), set(self.fresh), dict(self.entries),
+                     self.loop, self.packet, self.tail, self.results, self.frozen)
 
 
 class Writer:
@@ -149,8 +150,8 @@ class Writer:
         self.lines += [f"    {self.declared(t)}" for t in self.tables]
         self.lines += [""] + ["    " + line if line else "" for line in methods]
         self.lines += ["    def ingress(self, pkt: Packet) -> Verdict:"] + ["        " + line for line in body]
-        self.lines += ["", "    @handles(Entry0)", "    def heard(self, event: Entry0, packet: Packet) -> None:", "        pass",
-                       "", ""]
+        self.lines += ["", "    @handles(Entry0)", "    def heard(self, event: Entry0, packet: Packet) -> None:",
+                       "        pass", "", ""]
         self.lines += self.filling()
         return "\n".join(head + self.lines) + "\n"
 
@@ -237,7 +238,7 @@ class Writer:
                 for key in self.random.sample(range(4), 2):
                     lines.append(f"    inner = function.{table.name}.create({key})")
                     fill("inner", table.inner)
-            elif table.kind != "counter" and table.name not in self.per_cpu:     # other CPUs would show what was filled in
+            elif table.kind != "counter" and table.name not in self.per_cpu:     # other CPUs would show it
                 fill(f"function.{table.name}", table)
         return [*lines, "    return None"]
 
@@ -275,7 +276,9 @@ class Writer:
         if results or self.chance(0.3):
             body.append(self.giving(scope))
         body = body or ["pass"]
-        kind_text = "None" if not results else "int" if len(results) == 1 else f"tuple[{', '.join('int' for _ in results)}]"
+        kind_text = "None" if not results else "int"
+        if len(results) > 1:
+            kind_text = f"tuple[{', '.join('int' for _ in results)}]"
         first = ["self", "pkt: Packet"] if method else []
         self.callees.append(Callee(name, tuple(kinds), results, method, resizes))
         return ([] if method else ["@inline"]) + [f"def {name}({', '.join(first + texts)}) -> {kind_text}:"] + \
@@ -324,8 +327,8 @@ class Writer:
         if scope.views or scope.entries:
             ways += [(3, self.set_field)]
         if scope.packet:
-            ways += [(3, self.parse), (1.5, self.peek), (3, self.table_statement), (1, self.require), (1, self.metadata),
-                     (0.7, self.skip), (0.7, self.retag), (0.8, self.rewrite)]
+            ways += [(3, self.parse), (1.5, self.peek), (3, self.table_statement), (1, self.require),
+                     (1, self.metadata), (0.7, self.skip), (0.7, self.retag), (0.8, self.rewrite)]
             if self.may_resize and not scope.loop:
                 ways += [(1.2, self.resize)]
         if any(scope.packet or not c.method for c in self.callees):
@@ -402,7 +405,8 @@ class Writer:
         return [f"{name} = {self.fit(value, bits)}"]
 
     def swap(self, scope: Scope, depth: int) -> list[str]:
-        names = [n for n in self.changeable(scope) if scope.numbers[n][1] == (1 << scope.numbers[n][1].bit_length()) - 1]
+        highs = {n: scope.numbers[n][1] for n in self.changeable(scope)}
+        names = [n for n, high in highs.items() if high == (1 << high.bit_length()) - 1]
         pairs = [(a, b) for a in names for b in names if a != b and scope.numbers[a][1] == scope.numbers[b][1]]
         if pairs and self.chance(0.7):
             a, b = self.pick(pairs)
@@ -439,7 +443,7 @@ class Writer:
     def stored(self, scope: Scope, depth: int, bits: int) -> str:
         """A value that is cut where it is stored."""
         value = self.number(scope, depth)
-        if bits > 64 and not (0 <= value.low and value.high < 1 << 64) and not value.wide:
+        if bits > 64 and not (value.low >= 0 and value.high < 1 << 64) and not value.wide:
             return self.fit(value, 64)
         return value.text
 
@@ -474,7 +478,8 @@ class Writer:
             inner.loop += 1
             inner.numbers[name] = low, max(high, low), False
             inner.frozen |= {name}
-            inner.entries = {n: e for n, e in inner.entries.items() if e[1] != ""} if self.chance(0.9) else inner.entries
+            if self.chance(0.9):
+                inner.entries = {n: e for n, e in inner.entries.items() if e[1] != ""}
             self.budget = min(self.budget, 7 if inner.loop == 1 else 2)
             body = self.block(inner, depth - 1, end=False, least=1)
         return [f"for {name} in range({bounds}):", *self.indented(body)]
@@ -599,8 +604,8 @@ class Writer:
             plain = [(n, s) for n, s in scope.views.items() if s.kind == "header" and not s.guarded]
             if plain and self.chance(0.3):
                 name, shape = self.pick(plain)
-                return [f"pkt.rewrite({name}, {self.pick([f for f, b in shape.fields.items()])}={self.fit(self.number(scope, 1), 8)})"]
-            if scope.loop or not scope.tail and not scope.packet:
+                return [f"pkt.rewrite({name}, {self.pick(shape.fields)}={self.fit(self.number(scope, 1), 8)})"]
+            if scope.loop or (not scope.tail and not scope.packet):
                 return self.assign(scope, depth)
             names = [self.name("v") for _ in range(3)]
             lower = self.pick((UDP, TCP))
@@ -611,7 +616,9 @@ class Writer:
         else:
             lines = []
         name, shape = self.pick(parsed)
-        labels = self.random.sample([f for f in shape.fields if f != "checksum"], self.random.randint(1, 3))
+        shaping = () if self.chance(0.05) else ("ihl", "length", "proto")        # they decide what a checksum sums
+        labels = self.random.sample([f for f in shape.fields if f not in ("checksum", *shaping)],
+                                    self.random.randint(1, 3))
         fields = ", ".join(f"{label}={self.number(scope, 2).text}" for label in labels)
         under = ""
         if shape is IPV4:
@@ -739,7 +746,8 @@ class Writer:
 
     def callable(self, scope: Scope, results: int | None = None) -> list[Callee]:
         """Which may be called here: their arguments are at hand."""
-        return [c for c in self.callees if (scope.packet or not c.method) and (results is None or len(c.results) == results)
+        return [c for c in self.callees if (scope.packet or not c.method)
+                and (results is None or len(c.results) == results)
                 and not (c.method and scope.loop)           # they may have loops
                 and all(isinstance(k, int) or k.kind != "header" or k in scope.views.values() for k in c.parameters)]
 
@@ -769,13 +777,13 @@ class Writer:
 
     def fit(self, value: Text, bits: int) -> str:
         """The value, made to lie within so many bits."""
-        if 0 <= value.low and value.high < 1 << bits or self.chance(FORGETS):
+        if (value.low >= 0 and value.high < 1 << bits) or self.chance(FORGETS):
             return value.text
         return f"({value.text} & {hex((1 << bits) - 1)})"
 
     def fitted(self, value: Text, bits: int) -> Text:
         high = (1 << bits) - 1
-        within = 0 <= value.low and value.high <= high
+        within = value.low >= 0 and value.high <= high
         return Text(self.fit(value, bits), value.low if within else 0, value.high if within else high, value.wide)
 
     def number(self, scope: Scope, depth: int) -> Text:
@@ -805,11 +813,13 @@ class Writer:
             case 4:
                 a, b = (self.ordered(self.number(scope, depth - 1)) for _ in range(2))
                 test = self.condition(scope, depth - 1)
-                return Text(f"({a.text} if {test} else {b.text})", min(a.low, b.low), max(a.high, b.high), a.wide or b.wide)
+                low, high, wide = min(a.low, b.low), max(a.high, b.high), a.wide or b.wide
+                return Text(f"({a.text} if {test} else {b.text})", low, high, wide)
             case 5:
                 a, b = (self.ordered(self.number(scope, depth - 1)) for _ in range(2))
                 op = self.pick((min, max))
-                return Text(f"{op.__name__}({a.text}, {b.text})", op(a.low, b.low), op(a.high, b.high), a.wide or b.wide)
+                low, high, wide = op(a.low, b.low), op(a.high, b.high), a.wide or b.wide
+                return Text(f"{op.__name__}({a.text}, {b.text})", low, high, wide)
             case 6:
                 a = self.ordered(self.number(scope, depth - 1))
                 if self.chance(0.5):
@@ -828,7 +838,7 @@ class Writer:
                 values = [self.pick(records)] if records and self.chance(0.5) else []
                 values += [self.ordered(self.number(scope, depth - 1)).text for _ in range(self.random.randint(1, 2))]
                 return Text(f"hash({', '.join(values)})", 0, (1 << 32) - 1)
-        ready = [c for c in self.callable(scope, 1) if not c.method or scope.packet and not scope.loop]
+        ready = [c for c in self.callable(scope, 1) if not c.method or (scope.packet and not scope.loop)]
         if not ready:
             return self.leaf(scope)
         callee = self.pick(ready)
@@ -842,9 +852,9 @@ class Writer:
 
     def ordered(self, value: Text) -> Text:
         """What may be compared."""
-        if -(1 << 63) <= value.low and value.high < 1 << 63 or 0 <= value.low and value.high < 1 << 64:
+        if (value.low >= -(1 << 63) and value.high < 1 << 63) or (value.low >= 0 and value.high < 1 << 64):
             return value
-        if value.wide and 0 <= value.low and value.high < 1 << 128:
+        if value.wide and value.low >= 0 and value.high < 1 << 128:
             return value
         return self.fitted(value, self.pick((8, 32, 63)))
 
@@ -939,7 +949,7 @@ class Writer:
         bits = settings.fields[label]
         return Text(f"self.config.{label}", 0, (1 << bits) - 1, bits > 64)
 
-    # -- conditions -----------------------------------------------------------------------------------------------------
+    # -- conditions -----------------------------------------------------------------------------------------------
 
     def condition(self, scope: Scope, depth: int) -> str:
         if depth <= 0 or self.chance(0.5):
@@ -990,8 +1000,8 @@ def frames(seed: int, count: int) -> list[tuple[bytes, int]]:
             case 1 | 2:
                 lower = chance.randbytes(8 if (proto := chance.choice((6, 17))) == 17 else 20)
                 total = (20 + len(lower) + len(payload)).to_bytes(2, "big")
-                body = (b"\x08\x00\x45\x00" + total + chance.randbytes(2) + b"\x00\x00\x40" + bytes([proto]) + chance.randbytes(10)
-                        + lower + payload)
+                body = (b"\x08\x00\x45\x00" + total + chance.randbytes(2) + b"\x00\x00\x40" + bytes([proto])
+                        + chance.randbytes(10) + lower + payload)
             case _:
                 body = b"\x86\xdd" + chance.randbytes(40) + payload
         made.append(((address + tag + body).ljust(14, b"\0"), chance.randrange(6)))

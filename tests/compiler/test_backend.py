@@ -15,8 +15,8 @@ from iovisor.compiler.errors import BackendError
 
 GOOD = "define i32 @f() {\n  ret i32 7\n}\n"
 # A helper called with six arguments: the back end has registers for five, prints, and exits.
-SIX = ('target triple = "bpfel"\ndefine i64 @f(i64 %a) {\n  %r = call i64 inttoptr (i64 1 to ptr)(i64 %a, i64 %a, i64 %a, i64 %a, '
-       "i64 %a, i64 %a)\n  ret i64 %r\n}\n")
+SIX = ('target triple = "bpfel"\ndefine i64 @f(i64 %a) {\n  %r = call i64 inttoptr (i64 1 to ptr)('
+       "i64 %a, i64 %a, i64 %a, i64 %a, i64 %a, i64 %a)\n  ret i64 %r\n}\n")
 BIG = ('target triple = "bpfel"\ndefine i64 @f(i64 %a) {\n  %s = alloca [100 x i64]\n  %p = ptrtoint ptr %s to i64\n'
        "  call void inttoptr (i64 1 to ptr)(i64 %p)\n  ret i64 %p\n}\n")
 
@@ -58,7 +58,7 @@ def test_assembly_on_request(backend: Backend) -> None:
 def test_text_that_is_wrong_is_reported_and_the_child_lives(backend: Backend, text: str) -> None:
     backend.compile(job(GOOD))
     child = backend.child
-    with pytest.raises(BackendError, match="."):
+    with pytest.raises(BackendError, match=r"\w"):
         backend.compile(job(text))
     assert backend.child == child
     assert backend.compile(job(GOOD)).code
@@ -66,7 +66,7 @@ def test_text_that_is_wrong_is_reported_and_the_child_lives(backend: Backend, te
 
 @pytest.mark.parametrize(("text", "said"), [(SIX, "too many arg"), (BIG, "stack")])
 def test_what_kills_llvm_is_an_error_with_what_it_printed(backend: Backend, text: str, said: str) -> None:
-    with pytest.raises(BackendError, match=f"(?i){said}"):
+    with pytest.raises(BackendError, match=said):
         backend.compile(job(text, "bpfel"))
     assert backend.compile(job(GOOD, "bpfel")).code
 
@@ -111,8 +111,8 @@ def test_stopping_twice_is_nothing(backend: Backend) -> None:
 
 
 def test_the_child_ends_with_its_parent_however_that_dies() -> None:
-    program = ("import time; from iovisor.compiler.backend import BACKEND; BACKEND.start(); print(BACKEND.child, flush=True); "
-               "time.sleep(60)")
+    program = ("import time; from iovisor.compiler.backend import BACKEND; BACKEND.start(); "
+               "print(BACKEND.child, flush=True); time.sleep(60)")
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())

@@ -177,7 +177,8 @@ def test_writers_do_not_disturb_each_other(folder: Path, cache: Cache) -> None:
 def test_another_process_finds_it(folder: Path, cache: Cache) -> None:
     program = ("import sys; sys.path.insert(0, sys.argv[1]); from cached_kind import Kept; "
                "from iovisor.compiler.cache import Cache; from iovisor.compiler.driver import compile; "
-               "from iovisor.targets.native import Native; print(compile(Kept, Native(), cache=Cache(sys.argv[2])).cached)")
-    said = [subprocess.run([sys.executable, "-c", program, str(folder), str(cache.root)], capture_output=True, text=True,
-                           check=True).stdout.strip() for _ in range(2)]
+               "from iovisor.targets.native import Native; "
+               "print(compile(Kept, Native(), cache=Cache(sys.argv[2])).cached)")
+    command = [sys.executable, "-c", program, str(folder), str(cache.root)]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
     assert said == ["False", "True"]

@@ -81,7 +81,7 @@ class Careless(Xdp):
 
 
 @pytest.mark.root
-def test_a_refusal_points_at_the_line_that_needed_the_check(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_points_at_the_line(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = bpf_loaded.KINDS | {"xdp": (Careless, ProgramKind.XDP, bpf_loaded.KINDS["xdp"][2])}
     monkeypatch.setattr(bpf_loaded, "KINDS", kinds)
     with pytest.raises(VerifierRefused) as caught:

@@ -64,9 +64,9 @@ def test_style(path: Path) -> None:
     broken = []
     for case in cases(path):
         lines = case.out.splitlines()
-        message = next((line for line in lines if "Error: " in line or "InLanguage: " in line or "Refused: " in line), "")
+        message = next((line for line in lines if re.search(r"(Error|InLanguage|Refused): ", line)), "")
         text = message.partition(": ")[2]
-        if not text or text[0].isupper() and not re.match(r"[A-Z]\w* (has|needs|takes)|[A-Z]+\w*Error: ", text) \
+        if not text or (text[0].isupper() and not re.match(r"[A-Z]\w* (has|needs|takes)|[A-Z]+\w*Error: ", text)) \
                 or text.endswith(".") or not any(set(line.strip()) <= set("^~") and line.strip() for line in lines):
             broken.append(f"{case.name}: {case.out}")
     assert not broken, "\n".join(broken)

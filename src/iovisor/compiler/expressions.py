@@ -38,9 +38,9 @@ UNKNOWN: dict[type[ast.operator], str] = {
     ast.Pow: "`**` is not part of the language: use `*` or `<<`", ast.MatMult: "`@` is not part of the language"}
 KINDS: dict[type[ast.expr], str] = {
     ast.ListComp: "comprehensions", ast.SetComp: "comprehensions", ast.DictComp: "comprehensions",
-    ast.GeneratorExp: "generators", ast.JoinedStr: "f-strings", ast.Lambda: "lambdas", ast.List: "lists", ast.Dict: "dicts",
-    ast.Set: "sets", ast.Slice: "slices", ast.Yield: "generators", ast.YieldFrom: "generators", ast.Await: "coroutines",
-    ast.Starred: "`*` arguments"}
+    ast.GeneratorExp: "generators", ast.Yield: "generators", ast.YieldFrom: "generators", ast.Await: "coroutines",
+    ast.JoinedStr: "f-strings", ast.Lambda: "lambdas", ast.List: "lists", ast.Dict: "dicts", ast.Set: "sets",
+    ast.Slice: "slices", ast.Starred: "`*` arguments"}
 UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Invert: operator.invert}
 
@@ -232,7 +232,8 @@ class Expressions(Conditions):
             return self.fold(span, lambda: function(left.value, right.value))
         a, b = self.integer(getattr(node, "left", node), left), self.integer(getattr(node, "right", node), right)
         kind = self.wider(a, b)
-        if kind.bits == 128 and symbol == "&" and any(isinstance(x, ir.Const) and 0 <= x.value < 1 << 64 for x in (a, b)):
+        small = any(isinstance(x, ir.Const) and 0 <= x.value < 1 << 64 for x in (a, b))
+        if kind.bits == 128 and symbol == "&" and small:
             kind = ir.Int()                             # what is left of a wide value fits in 64 bits
         result = ir.Binary(span, kind, symbol, a, b)  # type: ignore[arg-type]
         if kind.bits == 128 and symbol == ">>" and isinstance(b, ir.Const) and b.value >= 64:

@@ -102,7 +102,8 @@ def headers(build: Expressions, request: Request) -> list[type[Header]]:
         raise CompileError(f"`{request.name}` takes header classes", request.span)
     for value in found:
         if not (isinstance(value, type) and issubclass(value, Header)):
-            raise CompileError(f"`{request.name}` takes header classes, this is {describe(Static(value))}", request.span)
+            what = describe(Static(value))
+            raise CompileError(f"`{request.name}` takes header classes, this is {what}", request.span)
     return found
 
 
@@ -229,7 +230,8 @@ def _rewrite(build: Expressions, request: Request) -> Value:
     kind = view.type
     assert isinstance(kind, ir.View)
     if not issubclass(kind.layout, Header) or kind.space != "packet":
-        raise CompileError(f"`{request.name}` rewrites headers; assign the fields of {described(kind.layout)}", request.span)
+        what = described(kind.layout)
+        raise CompileError(f"`{request.name}` rewrites headers; assign the fields of {what}", request.span)
     if not named:
         raise CompileError(f"`{request.name}` names no field to rewrite", request.span)
     for name in named:

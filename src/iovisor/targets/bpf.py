@@ -73,7 +73,8 @@ class Bpf(Target):
         """
         emit.declare("declare i32 @llvm.bpf.getelementptr.and.load.i32(ptr, i1, i8, i8, i8, i1, ...)")
         return emit.value("call i32 (ptr, i1, i8, i8, i8, i1, ...) @llvm.bpf.getelementptr.and.load.i32("
-                          f"ptr elementtype(i8) %ctx, i1 {str(volatile).lower()}, i8 0, i8 1, i8 2, i1 true, i32 {offset})")
+                          f"ptr elementtype(i8) %ctx, i1 {str(volatile).lower()}, i8 0, i8 1, i8 2, i1 true, "
+                          f"i32 {offset})")
 
     def bounds(self, emit: Emitter) -> tuple[str, str]:
         """Pointers to the packet's first byte and behind its last.

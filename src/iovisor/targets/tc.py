@@ -50,8 +50,8 @@ class Tc(Bpf):
             emit.emit(f"store i1 false, ptr {self.grown}")
         self.put_off: list[tuple[str, ...]] = []        # calls that mend checksums
         self.kept: set[ir.Var] = set()                  # what may be used until they are made
-        if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length", "push",
-                              "pop", "punt"}:
+        if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length",
+                              "push", "pop", "punt"}:
             self._settle_tag(emit)
         near = [high + n.statics[0].size if n.op != "load" else high + n.statics[0]
                 for n in ir.walk(emit.program) if isinstance(n, ir.Call) and n.op in ("parse", "peek", "load")
@@ -260,7 +260,7 @@ class Tc(Bpf):
     # -- resizing ----------------------------------------------------------------------------------------------------
 
     def _grown(self, emit: Emitter) -> None:
-        """After bytes were put in front, the kernel no longer knows where the frame's own header ends: `pop` must ask."""
+        """Behind bytes put in front, the kernel no longer knows where the frame's own header ends: `pop` asks."""
         if self.grown:
             emit.emit(f"store i1 true, ptr {self.grown}")
 
