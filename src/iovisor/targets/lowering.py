@@ -80,7 +80,7 @@ def adjust(emit: Emitter, view: ir.Var, change: Change) -> None:
 
 
 def _adjusted(emit: Emitter, old: str, change: Change) -> str:
-    """A checksum after a change, i16.  0xffff, which is zero to this sum, keeps it and what it folds to from being zero.
+    """A checksum after a change, i16.  0xffff, zero to this sum, keeps it and what it folds to from being zero.
 
     The last two folds are one multiplication: of a sum below 2**32, bits 32 to 47 of its product with 2**32 + 2**16 + 1
     are both halves added, with the carry.
@@ -134,7 +134,8 @@ def key(emit: Emitter, expr: ir.Expr, kind: object, prefix: bool = False) -> str
         address = emit.slot(f"[{(4 + bits // 8 + 7) // 8} x i64]", 8)
         emit.emit(f"store i32 {bits}, ptr {address}, align 4")
         for first in range(0, bits // 8, 4):
-            emit.store_swapped(emit.offset(address, 4 + first), value, bits - 8 * first - 32, 32, 128 if bits > 64 else 64)
+            place, wide = emit.offset(address, 4 + first), 128 if bits > 64 else 64
+            emit.store_swapped(place, value, bits - 8 * first - 32, 32, wide)
         return address
     return scalar(emit, value, bits)
 
@@ -227,5 +228,5 @@ def age(emit: Emitter, address: str, spec: object, ttl: str) -> str:
     return emit.value(f"load ptr, ptr {result}")
 
 
-__all__ = ["Change", "Pointer", "adjust", "age", "bounded", "continues", "copy_bytes", "key", "move_cursor", "offset_of",
-           "rewrite", "scalar", "skip", "stored"]
+__all__ = ["Change", "Pointer", "adjust", "age", "bounded", "continues", "copy_bytes", "key", "move_cursor",
+           "offset_of", "rewrite", "scalar", "skip", "stored"]

@@ -246,10 +246,10 @@ class Tc(Bpf):
     def _pop_tag(self, emit: Emitter) -> None:
         """Remove the outer tag; an inner one comes in its place.
 
-        Whether there is an inner one the kernel takes from `skb->protocol`, which resizing leaves as it was: a tag put
-        before the bytes and taken away again makes it read them.
+        Whether there is an inner one the kernel takes from `skb->protocol`, which resizing and writing leave as it was: a
+        tag put before the bytes and taken away again makes it read them.
         """
-        if emit.operations & {"push", "pop"}:
+        if emit.operations & {"push", "pop"} or _writes_type(emit):
             self._push_tag(emit, str(_RAW_8100), "0")
             emit.helper(VLAN_POP, "i64", "ptr %ctx")
         emit.helper(VLAN_POP, "i64", "ptr %ctx")
@@ -355,7 +355,7 @@ class Tc(Bpf):
         self.kept = set(emit.usable)
 
     def before(self, emit: Emitter, stmt: ir.Stmt | None) -> None:
-        """The kernel's helper loses every pointer, so the fields of rewrites in a row are written before it is called."""
+        """The helper loses every pointer, so the fields of rewrites in a row are written before it is called."""
         if not self.put_off:
             return
         if lowering.continues(stmt):
@@ -381,6 +381,22 @@ class Tc(Bpf):
         tci, tpid = self.tag_words(emit)
         mark = emit.value(f"or i64 {emit.value(f'shl i64 {tpid}, 16')}, {tci}")
         emit.emit(f"store i32 {emit.value(f'trunc i64 {mark} to i32')}, ptr {emit.offset('%ctx', MARK)}, align 4")
+
+
+def _writes_type(emit: Emitter) -> bool:
+    """Whether the program may write the bytes where an inner tag, or the frame's type, lies."""
+    written: list[tuple[ir.Var, str]] = []
+    for node in ir.walk(emit.program):
+        if isinstance(node, ir.SetField):
+            written.append((node.view, node.name))
+        elif isinstance(node, ir.Call) and node.op == "rewrite" and isinstance(node.args[0], ir.Read):
+            written += [(node.args[0].var, name) for name in node.statics[0]]
+    for view, name in written:
+        if isinstance(view.type, ir.View) and view in emit.places and view.type.space == "packet":
+            (low, high), (first, last) = emit.places[view], view.type.layout.fields[name].span
+            if low + first < 14 and high + last > 12:
+                return True
+    return False
 
 
 _RAW_8100 = int.from_bytes((0x8100).to_bytes(2, "big"), "little")
