@@ -246,8 +246,8 @@ class Tc(Bpf):
     def _pop_tag(self, emit: Emitter) -> None:
         """Remove the outer tag; an inner one comes in its place.
 
-        Whether there is an inner one the kernel takes from `skb->protocol`, which resizing and writing leave as it was: a
-        tag put before the bytes and taken away again makes it read them.
+        Whether there is an inner one the kernel takes from `skb->protocol`, which resizing and writing leave as it
+        was: a tag put before the bytes and taken away again makes it read them.
         """
         if emit.operations & {"push", "pop"} or _writes_type(emit):
             self._push_tag(emit, str(_RAW_8100), "0")
