@@ -99,8 +99,8 @@ class Demo:
             begun = time.perf_counter()
             with hosts.join(Switch(), cache) as running:
                 ready = (time.perf_counter() - begun) * 1e3
-                self.console.print(f"  running between the four hosts after another [bold]{ready:.0f} ms[/]: loaded, "
-                                   "verified, attached; compiled code is kept")
+                self.say(f"running between the four hosts after another [bold]{ready:.0f} ms[/]: loaded, verified, "
+                         "attached; compiled code is kept")
                 self.title("Real packets")
                 self.pings(hosts)
                 self.datagrams(hosts)
@@ -114,7 +114,7 @@ class Demo:
         self.mark(not leftovers(), "no device, no namespace, no process is left behind")
         seconds = time.monotonic() - self.begun
         verdict = "[bold red]" + "; ".join(self.failed) + "[/]" if self.failed else "[bold green]all of it held[/]"
-        self.console.print(f"  {verdict}, in {seconds:.0f} s.  Yours next:  [bold]iovisor new my_function[/]")
+        self.say(f"{verdict}, in {seconds:.0f} s.  Yours next:  [bold]iovisor new my_function[/]")
         return self.failed
 
     # -- saying ------------------------------------------------------------------------------------------------------
@@ -122,11 +122,19 @@ class Demo:
     def title(self, text: str) -> None:
         self.console.print(f"\n[bold]{text}[/]\n")
 
+    def say(self, text: str, sign: str = "") -> None:
+        """A line, or several that stay behind their sign."""
+        from rich.padding import Padding
+        from rich.table import Table
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(*([sign] if sign else []), text)
+        self.console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+
     def mark(self, holds: bool, text: str) -> None:
         """Something that must hold."""
         if not holds:
             self.failed.append(text)
-        self.console.print(f"  [{'green' if holds else 'bold red'}]{'✓' if holds else '✗'}[/] {text}")
+        self.say(text, "[green]✓[/]" if holds else "[bold red]✗[/]")
 
     # -- the program -------------------------------------------------------------------------------------------------
 
@@ -138,7 +146,7 @@ class Demo:
         from rich.syntax import Syntax
 
         from ..functions.switch import Switch
-        self.title("The program, from functions/switch.py: what becomes of a frame, and how the switch learns")
+        self.title("The program, from functions/switch.py: what becomes of a frame, what is learned")
         for method in (Switch.ingress, Switch.learn):
             text = textwrap.indent(textwrap.dedent(inspect.getsource(method)), "  ")
             if self.console.is_terminal:
@@ -160,17 +168,16 @@ class Demo:
             whole = (time.perf_counter() - begun) * 1e3
             timing = [compiled.timing for compiled in loaded.compiled.values()]
             front, llvm = (sum(getattr(one, part) for one in timing) * 1e3 for part in ("frontend", "llvm"))
-            self.console.print(f"  Python to a program in the kernel, from nothing: [bold]{whole:.0f} ms[/]"
-                               f"  ({front:.0f} ms reading, typing and checking; {llvm:.0f} ms LLVM)")
+            self.say(f"Python to a program in the kernel, from nothing: [bold]{whole:.0f} ms[/]"
+                     f"  ({front:.0f} ms reading, typing and checking; {llvm:.0f} ms LLVM)")
             for entry, program in loaded.programs.items():
                 information, compiled = program.info(), loaded.compiled[entry]
-                self.console.print(
-                    f"  {entry:8}[bold]{compiled.image.instructions}[/] eBPF instructions, "
-                    f"[bold]{information.instructions}[/] once the verifier knows the configuration, "
-                    f"{information.compiled_length:,} bytes of machine code")
+                self.say(f"[bold]{compiled.image.instructions}[/] eBPF instructions, "
+                         f"[bold]{information.instructions}[/] once the verifier knows the configuration, "
+                         f"{information.compiled_length:,} bytes of machine code", f"{entry:7}")
             cost = costs(loaded, "ingress")
             known = next(iter(cost.values()))
-            self.console.print(f"  a packet between two known stations costs [bold]{known.nanoseconds:.0f} ns[/] in it")
+            self.say(f"a packet between two known stations costs [bold]{known.nanoseconds:.0f} ns[/] in it")
         return cache
 
     # -- traffic -----------------------------------------------------------------------------------------------------
@@ -220,16 +227,17 @@ class Demo:
         from rich.table import Table
 
         from ..language import mac_text
+        from .columns import size
         switch: Any = running.function
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-        for title in ("port", "station", "frames in", "bytes in", "frames out", "bytes out"):
+        for title in ("port", "station", "frames in", "bytes", "frames out", "bytes"):
             table.add_column(title, justify="left" if title == "station" else "right", no_wrap=True)
         stations = {station.port: mac_text(key.mac) for key, station in switch.stations.items()}
         ports = sorted(hosts.edges())
         for port in ports:
             received, sent = switch.received.read(port), switch.sent.read(port)
-            table.add_row(str(port), stations.get(port, "-"), *(f"{int(n):,}" for n in (
-                received.packets, received.bytes, sent.packets, sent.bytes)))
+            table.add_row(str(port), stations.get(port, "-"), f"{int(received.packets):,}", size(int(received.bytes)),
+                          f"{int(sent.packets):,}", size(int(sent.bytes)))
         self.console.print(table)
         expected = {port: f"02:00:00:00:00:{port + 1:02x}" for port in ports}
         self.mark(stations == expected, "learned: every station behind its port")
@@ -263,8 +271,9 @@ class Demo:
             self.console.print(f"  {name:13}[{colour}]{bar:40}[/] [bold]{value:5.1f}[/] Gbit/s")
         ratio = statistics.median(a / b for a, b in zip(ours, bridge, strict=True))
         each = ", ".join(f"{a / b:.2f}" for a, b in zip(ours, bridge, strict=True))
-        self.console.print(f"\n  ours / bridge: [bold]{ratio:.2f}[/]  (median of {each}; one TCP stream by iperf3, "
-                           f"{seconds} s each in turn, {os.cpu_count()} CPUs)")
+        self.console.print()
+        self.say(f"ours / bridge: [bold]{ratio:.2f}[/]  (median of {each}; one TCP stream by iperf3, {seconds} s each "
+                 f"in turn, {os.cpu_count()} CPUs)")
 
 
 # -- the work --------------------------------------------------------------------------------------------------------
