@@ -56,8 +56,8 @@ def show_generated(found: dict[str, Any]) -> tuple[str, list[bool]]:
     lines = [f"{found['agreed']} packets gave the same verdict, bytes, tables and drops in Python, compiled Python and "
              "C before anything was timed.", "",
              "Pairs are compiled Python / C.  *Emitted* instructions are the compiler's; *in the kernel* are those "
-             "left after the verifier, which folds the configuration.  Nanoseconds are CPU time a packet, net of an empty "
-             "program; the ratio is the median of the rounds' ratios.  Bar: instructions in the kernel and time "
+             "left after the verifier, which folds the configuration.  Nanoseconds are CPU time a packet, net of an "
+             "empty program; the ratio is the median of the rounds' ratios.  Bar: instructions in the kernel and time "
              "at most 1.15 times those of C.", "",
              "| function | hook | emitted | in the kernel | ratio | native bytes | ratio | stack | ns | ratio | bar |",
              "|---|---|---|---|---|---|---|---|---|---|---|"]
@@ -67,7 +67,8 @@ def show_generated(found: dict[str, Any]) -> tuple[str, list[bool]]:
         x, y = row["nanoseconds"]
         kept.append(c / d <= 1.15 and row["ratio"] <= 1.15)
         lines.append(f"| {row['case']} | {row['hook']} | {a} / {b} | {c} / {d} | {c / d:.2f} | {e} / {f} | "
-                     f"{e / f:.2f} | {g} / {h} | {x:.1f} / {y:.1f} | **{row['ratio']:.2f}** | {'kept' if kept[-1] else 'missed'} |")
+                     f"{e / f:.2f} | {g} / {h} | {x:.1f} / {y:.1f} | **{row['ratio']:.2f}** | "
+                     f"{'kept' if kept[-1] else 'missed'} |")
     return "\n".join(lines), kept
 
 

@@ -114,7 +114,8 @@ def extended(chance: random.Random) -> bytes:
             payload += bytes([following, size, chance.choice([0, 2]), chance.choice([0, 1])]).ljust(length, b"\0")
     payload += chance.choice([transport(TCP, 1, 443), transport(UDP, 53, 1024), bytes([135]) + bytes(23),
                               bytes(4)])
-    return struct.pack(">IHBB", chance.choice([6, 6, 6, 4]) << 28, max(0, len(payload) + chance.choice([0, 0, 0, -3, 9])),
+    length = max(0, len(payload) + chance.choice([0, 0, 0, -3, 9]))
+    return struct.pack(">IHBB", chance.choice([6, 6, 6, 4]) << 28, length,
                        kinds[0] if kinds else last, chance.choice([64, 255])) + chance.randbytes(32) + payload
 
 

@@ -28,7 +28,8 @@ def compiled(name: str, target: str) -> tuple[bytes, tuple[str, ...]]:
     with tempfile.TemporaryDirectory() as folder:
         result = f"{folder}/{name}.o"
         subprocess.run([sys.executable, "-m", "ziglang", "clang", "-target", "bpfel", "-O2", "-mcpu=v4",
-                        "-ffreestanding", "-Wall", f"-D{target.upper()}", "-c", str(HERE / "c" / f"{name}.c"), "-o", result], check=True)
+                        "-ffreestanding", "-Wall", f"-D{target.upper()}", "-c",
+                        str(HERE / "c" / f"{name}.c"), "-o", result], check=True)
         return _numbered(Path(result).read_bytes(), target)
 
 

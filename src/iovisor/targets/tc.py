@@ -340,9 +340,10 @@ class Tc(Bpf):
             where = str(low + field)
         else:
             emit.reachable(view)
-            odd = emit.value(f"and i64 {emit.value(f'load i64, ptr {emit.slots_of(view).offset}')}, 1")
-            with emit.when(emit.value(f"icmp ne i64 {odd}, {field % 2}")):
-                lowering.adjust(emit, view, change)         # and the helper will refuse
+            if not (_stays_even(emit) and field % 2 == 0):
+                odd = emit.value(f"and i64 {emit.value(f'load i64, ptr {emit.slots_of(view).offset}')}, 1")
+                with emit.when(emit.value(f"icmp ne i64 {odd}, {field % 2}")):
+                    lowering.adjust(emit, view, change)     # and the helper will refuse
             start = emit.value(f"load i64, ptr {emit.slots_of(view).offset}")
             where = emit.value(f"trunc i64 {emit.value(f'add i64 {start}, {field}')} to i32")
         folded, most = change.sum, change.most
@@ -381,6 +382,27 @@ class Tc(Bpf):
         tci, tpid = self.tag_words(emit)
         mark = emit.value(f"or i64 {emit.value(f'shl i64 {tpid}, 16')}, {tci}")
         emit.emit(f"store i32 {emit.value(f'trunc i64 {mark} to i32')}, ptr {emit.offset('%ctx', MARK)}, align 4")
+
+
+def _stays_even(emit: Emitter) -> bool:
+    """Whether every header the program reaches begins at an even byte, as far as one sees without looking at values."""
+    for node in ir.walk(emit.program):
+        if isinstance(node, ir.Call) and node.op in ("parse", "peek") and node.statics[0].size % 2:
+            return False
+        if isinstance(node, ir.Call) and node.op in ("peek", "skip") and not all(map(_even, node.args)):
+            return False
+    return True
+
+
+def _even(expr: ir.Expr) -> bool:
+    match expr:
+        case ir.Const(value=value):
+            return value % 2 == 0
+        case ir.Binary(op="*", left=left, right=right):
+            return _even(left) or _even(right)
+        case ir.Binary(op="+" | "-", left=left, right=right):
+            return _even(left) and _even(right)
+    return False
 
 
 def _writes_type(emit: Emitter) -> bool:
