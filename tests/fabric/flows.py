@@ -5,7 +5,7 @@
     python flows.py push 10.0.0.2            TCP as fast as it goes, until standard input ends; prints the bytes
     python flows.py drain                    the other end; prints the bytes
 
-A receiver says `ready` first.  Only the standard library, so that a process starts quickly.
+Each says `ready` first.  Only the standard library, so that a process starts quickly.
 """
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def ended() -> bool:
 def send(address: str, rate: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.connect((address, PORT))
+        print("ready", flush=True)
         begun, sent = time.monotonic(), 0
         while not ended():
             while sent < (time.monotonic() - begun) * rate:
@@ -53,6 +54,7 @@ def receive() -> None:
 
 def push(address: str) -> None:
     with socket.create_connection((address, PORT)) as sender:
+        print("ready", flush=True)
         sent, data = 0, bytes(1 << 16)
         while not ended():
             sent += sender.send(data)
@@ -93,8 +95,7 @@ class Flows:
         process: subprocess.Popen[str] = host.namespace.popen(
             [sys.executable, "-S", __file__, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._undo.callback(self._kill, process)
-        if arguments[0] in ("receive", "drain"):
-            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
         return process
 
     @staticmethod
@@ -113,7 +114,7 @@ class Flows:
         self.senders = [self._start(self.a, "send", self.b.address, str(self.rate)),
                         self._start(self.b, "send", self.a.address, str(self.rate))]
         self.push = self._start(self.a, "push", self.b.address)
-        time.sleep(0.3)
+        time.sleep(0.1)
         self._begun = time.monotonic()
         return self
 

@@ -156,7 +156,7 @@ def test_inject_at_a_port(place: Places) -> None:
         assert net.traffic("lan:0")[0] == Traffic(0, 0)
         with pytest.raises(ValueError, match="a frame has 14 bytes or more, not 3"):
             net.inject(b"abc", at="lan:0")
-        with pytest.raises(ValueError, match="has no instance 'wan'"):
+        with pytest.raises(ValueError, match="there is no instance 'wan'"):
             net.inject(to_all, at="wan:0")
         assert net.drops == {}
 

@@ -6,18 +6,19 @@
     recirculation   clones, long walks and frames from Python go around a device
     slowpath        punted packets to handlers, and back
     upgrade         a new image takes over the tables
-    pins            a network outlives its process, and another adopts it
-    counters, images, grace
+    pins, adoption  a network outlives its process, and another adopts it
+    joins, counters, images, grace
 
-`Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come: trace
-and capture, shares of a device, `migrate`.
+`Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come:
+trace and capture, shares of a device, `migrate`.
 """
 from __future__ import annotations
 
 from .counters import Traffic
 from .edges import Edge
 from .instance import Instance
-from .network import Network, PortRef
+from .joins import PortRef
+from .network import Network
 from .running import Running
 
 __all__ = ["Edge", "Instance", "Network", "PortRef", "Running", "Traffic"]

@@ -20,52 +20,27 @@ Clones for a neighbouring *function* cannot be made in the middle of a walk: the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from ..compiler.cache import Cache
-from ..kernel import Direction, Link, NetworkNamespace, Program, rcu
+from ..kernel import Direction, NetworkNamespace, rcu
 from ..language.function import Function
 from ..language.packet import Packet
-from . import edges, grace, recirculation, upgrade
-from .counters import Counters, Traffic
-from .edges import Crossing, Edge
+from . import adoption, edges, grace, upgrade
+from .counters import Traffic
+from .edges import Edge
 from .images import Images
-from .instance import EGRESS, HOOK, INGRESS, Instance
-from .pins import Place, Unpinned, found, named, plain, unplain
-from .recirculation import Recirculation
+from .instance import INGRESS, Instance
+from .joins import Join, PortRef
+from .pins import Place, Unpinned
 from .slowpath import Served, SlowPath, finished
+from .wiring import Wiring
 
 FABRIC = "fabric"
 
 
-@dataclass(frozen=True)
-class PortRef:
-    """A port of an instance: `lan:0`, `wall:inside`."""
-
-    instance: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.instance}:{self.port}"
-
-
-@dataclass
-class _Join:
-    """What a port is joined to, and everything that was made for it."""
-
-    edge: Edge | None = None
-    peer: PortRef | None = None
-    wire: int = 0
-    received: int = -1                                      # numbers of counters
-    sent: int = -1
-    links: list[Link] = field(default_factory=list)
-
-
-class Network:
+class Network(Wiring):
     """Functions joined port to port; `close` undoes everything.
 
     With `pins`, a directory, it outlives its process: `leave` lets go of it, and so does dying; `adopt` takes it over.
@@ -73,19 +48,11 @@ class Network:
 
     def __init__(self, name: str, *, namespace: NetworkNamespace | None = None, cache: Cache | None = None,
                  pins: str | os.PathLike[str] | Place | None = None) -> None:
-        self.name, self.namespace, self.cache = name, namespace, Images(cache)
-        self._place = pins if isinstance(pins, Place) or pins is None else Place.make(pins)
-        self._pins = self._place or Unpinned()
-        self.instances: dict[str, Instance] = {}
-        self.joins: dict[PortRef, _Join] = {}
-        with ExitStack() as undo:
-            self._counters = Counters(self._pins)
-            undo.callback(self._counters.close)
-            self._around = Recirculation(namespace, self._counters.count(), self._pins)
-            undo.callback(self._around.close)
-            self._undo = undo.pop_all()
+        place = pins if isinstance(pins, Place) or pins is None else Place.make(pins)
+        super().__init__(namespace, place or Unpinned())
+        self.name, self.cache, self._place = name, Images(cache), place
         self._slow = SlowPath(lambda: self.instances.values(), self._again)
-        if pins is not self._place:
+        if pins is not place:
             self._keep()
 
     @classmethod
@@ -117,7 +84,7 @@ class Network:
         if name == FABRIC:
             raise ValueError(f"{name!r} is what stands between instances, and cannot name one")
         if self._place is not None:
-            named(type(function))
+            adoption.named(type(function))
         instance = self._put(name, function)
         self._keep()
         return instance
@@ -152,26 +119,9 @@ class Network:
         for other, join in self.joins.items():
             if join.edge is not None and join.edge.index == edge.index and other not in self.absent:
                 raise ValueError(f"device {edge.index} is attached to {other} already")
-        with self._joining(at, _Join(edge)):
+        with self._joining(at, Join(edge)):
             self._open(at, edge)
         self._keep()
-
-    def _open(self, at: PortRef, edge: Edge) -> None:
-        """Lead packets from a device to a port and back."""
-        instance, join = self.instances[at.instance], self.joins[at]
-        with rcu.expedited():
-            # Packets that pass the device's hook are counted there, and those in line by the program that sends them.
-            inline = edge.peer or not instance.has_egress
-            with (edges.output(edge, self._counters.count(join.sent if inline else 0)) as output,
-                  edges.passed(self._counters.count(join.sent)) as passed):
-                instance.lead(at.port, output, passed, inline)
-            if instance.has_egress:
-                with edges.leaving(at.port, instance.roots[HOOK]) as leaving:
-                    join.links.append(self._tcx(at, leaving, edge.index, Direction.EGRESS))
-            instance.member(at.port, edge.index, 0, 0 if instance.has_egress else join.sent)
-            self._tell_flood(instance, at.port)
-            with edges.entry(at.port, instance.roots[INGRESS], self._counters.count(join.received)) as entry:
-                join.links.append(self._tcx(at, entry, edge.index, Direction.INGRESS))
 
     def detach(self, port: str | PortRef) -> None:
         """The opposite of `attach`: nothing comes in from here on, what wants out is dropped."""
@@ -186,7 +136,7 @@ class Network:
         left, right = self._free(a), self._free(b)
         if left == right:
             raise ValueError(f"{left} cannot be linked to itself")
-        with self._joining(left, _Join(None, right)), self._joining(right, _Join(None, left)):
+        with self._joining(left, Join(None, right)), self._joining(right, Join(None, left)):
             self._lead(left, right)
             self._lead(right, left)
         self._keep()
@@ -206,7 +156,7 @@ class Network:
         if far is None:
             raise ValueError(f"{near} is attached to a device, not linked")
         inner, outer = self._between(self._free(towards), self._free(away))
-        with self._joining(inner, _Join(None, near)), self._joining(outer, _Join(None, far)):
+        with self._joining(inner, Join(None, near)), self._joining(outer, Join(None, far)):
             self._lead(inner, near)
             self._lead(outer, far)
             self._turn(near, inner)
@@ -255,7 +205,7 @@ class Network:
         """
         instance = self._instance(name)
         if kind is not None and self._place is not None:
-            named(kind)
+            adoption.named(kind)
         if kind is None:
             instance.loaded.configured()
         else:
@@ -303,57 +253,6 @@ class Network:
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _joining(self, at: PortRef, join: _Join) -> Iterator[None]:
-        """Note a new join, its counters and its wire; if what is done meanwhile fails, nothing of it is left."""
-        self.joins[at] = join
-        try:
-            join.received, join.sent = self._counters.take(), self._counters.take()
-            if join.peer is not None:
-                join.wire = self._around.take()
-            yield
-        except BaseException:
-            self._part(at)
-            raise
-
-    def _turn(self, at: PortRef, to: PortRef) -> None:
-        """Make what leaves `at`, which is linked, enter `to`: one slot write."""
-        self._lead(at, to)
-        self.joins[at].peer = to
-
-    def _lead(self, at: PortRef, to: PortRef) -> None:
-        """Make what leaves `at` enter `to`; both are joined."""
-        join = self.joins[at]
-        instance, target, around = self.instances[at.instance], self.instances[to.instance], self._around
-        crossing = Crossing(self.joins[to].received, instance.tail_calls, target.tail_calls, around.device,
-                            join.wire + recirculation.MOST)
-        with edges.hop(to.port, target.roots[INGRESS], self._counters.count(join.sent), crossing) as hop:
-            # A clone has the egress of the function it comes from still before it.
-            if instance.has_egress:
-                with edges.enter(at.port, instance.roots[EGRESS], self._counters.count()) as start:
-                    around.lead(join.wire, start, hop)
-            else:
-                around.lead(join.wire, hop, hop)
-            instance.lead(at.port, hop)
-        instance.member(at.port, around.device, join.wire)
-        self._tell_flood(instance, at.port)
-
-    def _part(self, *ports: PortRef) -> None:
-        """Undo joins: what wants out there is dropped from here on, and counted."""
-        with rcu.expedited():
-            for at in ports:
-                join, instance = self.joins.pop(at), self.instances[at.instance]
-                for link in join.links:
-                    link.close()
-                if join.edge is not None:
-                    for direction in Direction:
-                        self._pins.unpin(f"{at} {direction.name}")
-                instance.member(at.port, 0)
-                instance.lead(at.port, None)
-                if join.wire:
-                    self._around.give(join.wire)
-                self._counters.give(join.received, join.sent)
-
     def _again(self, packet: Packet, instance: Instance) -> None:
         """What a handler answered goes on."""
         if self.instances.get(instance.name) is instance:
@@ -377,58 +276,6 @@ class Network:
         self._slow.changed()
         instance.close()
         self._pins.forget(instance.name)
-
-    def _inline(self, instance: Instance) -> list[int]:
-        """The ports whose packets go through the egress in line."""
-        if not instance.has_egress:
-            return []
-        return [at.port for at, join in self.joins.items()
-                if at.instance == instance.name and (join.edge is None or join.edge.peer)]
-
-    def _tell_flood(self, instance: Instance, port: int = 0) -> None:
-        """The flood program walks the ports up to the highest that was ever joined."""
-        if port >= instance.flooded:
-            with edges.flood(instance.members, port + 1, self._counters.count()) as flood:
-                instance.flood_by(flood)
-            instance.flooded = port + 1
-
-    def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction) -> Link:
-        return self._pins.link(f"{at} {direction.name}", program, index, direction, self.namespace)
-
-    def _instance(self, name: str) -> Instance:
-        if name not in self.instances:
-            known = ", ".join(self.instances) or "none"
-            raise ValueError(f"{self.name} has no instance {name!r}; instances are {known}")
-        return self.instances[name]
-
-    def _ref(self, port: str | PortRef) -> PortRef:
-        if isinstance(port, PortRef):
-            name, number = port.instance, port.port
-            return PortRef(name, self._instance(name).port(number))
-        name, _, text = port.partition(":")
-        if not text:
-            raise ValueError(f"{port!r} names no port: write instance:port")
-        return PortRef(name, self._instance(name).port(text))
-
-    def _joined(self, port: str | PortRef) -> tuple[PortRef, _Join]:
-        at = self._ref(port)
-        if at not in self.joins:
-            raise ValueError(f"{at} is joined to nothing")
-        return at, self.joins[at]
-
-    @staticmethod
-    def _between(inner: PortRef, outer: PortRef) -> tuple[PortRef, PortRef]:
-        if inner.instance != outer.instance or inner == outer:
-            raise ValueError(f"{inner} and {outer} are not two ports of one function")
-        return inner, outer
-
-    def _free(self, port: str | PortRef) -> PortRef:
-        at = self._ref(port)
-        if at in self.joins:
-            join = self.joins[at]
-            where = f"device {join.edge.index}" if join.edge is not None else str(join.peer)
-            raise ValueError(f"{at} is joined to {where} already")
-        return at
 
     def close(self) -> None:
         """Take everything down: edges first, so that no packet meets half a network."""
@@ -458,42 +305,28 @@ class Network:
         self._undo.pop_all()                    # nothing is left for `close`
         self._place = None
 
-    # -- the document ------------------------------------------------------------------------------------------------
-
     def _keep(self) -> None:
         """Write down what is, once a change is complete."""
-        if self._place is None:
-            return
-        joins = [{"at": [at.instance, at.port], "edge": join.edge and [join.edge.index, join.edge.peer],
-                  "peer": join.peer and [join.peer.instance, join.peer.port],
-                  "wire": join.wire, "received": join.received, "sent": join.sent} for at, join in self.joins.items()]
-        functions = {name: {"kind": named(type(instance.function)), "configuration": plain(instance.function.config)}
-                     for name, instance in self.instances.items()}
-        self._place.write({"network": self.name, "device": self._around.index, "instances": functions, "joins": joins})
+        if self._place is not None:
+            self._place.write(adoption.describe(self.name, self._around.index, self.joins, self.instances))
 
     def _restore(self, document: Any) -> None:
         """Make the network what the document says: every slot is written anew, under the packets' feet."""
         assert self._place is not None
-        for entry in document["joins"]:
-            edge, peer = entry["edge"], entry["peer"]
-            self.joins[PortRef(*entry["at"])] = _Join(edge and Edge(*edge), peer and PortRef(*peer), entry["wire"],
-                                                      entry["received"], entry["sent"])
+        self.joins |= adoption.joins(document)
         joins = self.joins.values()
         self._counters.taken({index for join in joins for index in (join.received, join.sent)})
         self._around.adopt(document["device"], {join.wire for join in joins})
-        for name, entry in document["instances"].items():
-            instance = Instance(name, found(entry["kind"])(**unplain(entry["configuration"])), self.cache,
-                                self._pins.within(name))
-            self.instances[name] = instance
-            self._tell_flood(instance, max([0, *(at.port for at in self.joins if at.instance == name)]))
+        for name, function in adoption.functions(document):
+            self.instances[name] = Instance(name, function, self.cache, self._pins.within(name))
+            self._tell_flood(self.instances[name], max([0, *(at.port for at in self.joins if at.instance == name)]))
         for at, join in self.joins.items():
-            if join.edge is None:
-                assert join.peer is not None
+            if join.peer is not None:
                 self._lead(at, join.peer)
-            else:
+            elif join.edge is not None:
                 self._open(at, join.edge)
-        names = {f"{at} {d.name}" for at, join in self.joins.items() if join.edge for d in Direction}
-        self._place.prune({"counts", "lost", "wires", "again", *names}, set(self.instances))
+        links = {f"{at} {direction.name}" for at, join in self.joins.items() if join.edge for direction in Direction}
+        self._place.prune({"counts", "lost", "wires", "again", *links}, set(self.instances))
 
     def __enter__(self) -> Self:
         return self

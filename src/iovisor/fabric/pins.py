@@ -16,11 +16,8 @@ Programs are not pinned: the program arrays keep them running, and adoption load
 from __future__ import annotations
 
 import fcntl
-import importlib
 import json
 import os
-from enum import Enum
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,8 +26,6 @@ from ..compiler.cache import Cache
 from ..kernel import Direction, Link, Map, MapSpec, NetworkNamespace, Program, filesystem, ring_spec, unpin
 from ..kernel.maps import MapKind
 from ..kernel.ring import RingBuffer
-from ..language.addresses import Prefix
-from ..language.configuration import Config
 from ..language.function import Function
 from ..targets.bpf import FLOOD_SLOT
 from ..targets.bpf_loaded import RING, BpfLoaded, machine_map
@@ -234,46 +229,6 @@ class PinnedLoaded(BpfLoaded):
         self.configured()
 
 
-def named(kind: type[Function]) -> str:
-    """How another process finds a kind; ValueError if it cannot."""
-    name = f"{kind.__module__}:{kind.__qualname__}"
-    if "<locals>" in name or kind.__module__ == "__main__":
-        raise ValueError(f"{kind.__qualname__} cannot be adopted: another process could not import it from "
-                         f"{kind.__module__}")
-    return name
-
-
-def found(name: str) -> type[Function]:
-    """The opposite of `named`."""
-    module, _, qualified = name.partition(":")
-    kind: type[Function] = attrgetter(qualified)(importlib.import_module(module))
-    return kind
-
-
-def plain(value: Any) -> Any:
-    """A configuration, or a value of one, as JSON has it."""
-    if isinstance(value, Config):
-        return {name: plain(getattr(value, name)) for name in value.types}
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, Prefix):
-        return str(value)
-    if isinstance(value, dict):
-        return {"@pairs": [[plain(k), plain(v)] for k, v in value.items()]}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    return value
-
-
-def unplain(value: Any) -> Any:
-    """What a configuration takes, from `plain`."""
-    if isinstance(value, dict):
-        if "@pairs" in value:
-            return {unplain(k): unplain(v) for k, v in value["@pairs"]}
-        return {name: unplain(v) for name, v in value.items()}
-    return [unplain(item) for item in value] if isinstance(value, list) else value
-
-
 def _remove(path: Path) -> None:
     if path.is_dir():
         for inner in list(path.iterdir()):
@@ -283,4 +238,4 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-__all__ = ["PinnedLoaded", "Pins", "Place", "Unpinned", "found", "named", "plain", "unplain"]
+__all__ = ["PinnedLoaded", "Pins", "Place", "Unpinned"]

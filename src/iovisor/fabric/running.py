@@ -18,7 +18,8 @@ from ..language.function import Function
 from ..language.packet import Packet
 from .counters import Traffic
 from .edges import Edge
-from .network import Network, PortRef
+from .joins import PortRef
+from .network import Network
 
 
 class Running:

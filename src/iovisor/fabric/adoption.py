@@ -1,0 +1,86 @@
+"""A network as a document, so that another process can make the same of what is pinned.
+
+    {"network": "shop", "device": 1073741824,
+     "instances": {"lan": {"kind": "iovisor.functions.switch:Switch", "configuration": {"ageing": 60000000000}}},
+     "joins": [{"at": ["lan", 0], "edge": [5000, true], "peer": null, "wire": 0, "received": 1, "sent": 2}]}
+
+A kind is found again by importing it, so it stands in a module under its own name.
+"""
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from enum import Enum
+from operator import attrgetter
+from typing import Any
+
+from ..language.addresses import Prefix
+from ..language.configuration import Config
+from ..language.function import Function
+from .edges import Edge
+from .instance import Instance
+from .joins import Join, PortRef
+
+
+def describe(name: str, device: int, joins: dict[PortRef, Join], instances: dict[str, Instance]) -> dict[str, Any]:
+    """The document; `device` is the recirculation device's index."""
+    return {
+        "network": name, "device": device,
+        "instances": {name: {"kind": named(type(instance.function)), "configuration": plain(instance.function.config)}
+                      for name, instance in instances.items()},
+        "joins": [{"at": [at.instance, at.port], "edge": join.edge and [join.edge.index, join.edge.peer],
+                   "peer": join.peer and [join.peer.instance, join.peer.port],
+                   "wire": join.wire, "received": join.received, "sent": join.sent} for at, join in joins.items()]}
+
+
+def joins(document: Any) -> dict[PortRef, Join]:
+    """What ports are joined to."""
+    return {PortRef(*entry["at"]): Join(
+        entry["edge"] and Edge(*entry["edge"]), entry["peer"] and PortRef(*entry["peer"]), entry["wire"],
+        entry["received"], entry["sent"]) for entry in document["joins"]}
+
+
+def functions(document: Any) -> Iterator[tuple[str, Function]]:
+    """The functions, new, by the name of their instance."""
+    for name, entry in document["instances"].items():
+        yield name, found(entry["kind"])(**unplain(entry["configuration"]))
+
+
+def named(kind: type[Function]) -> str:
+    """How another process finds a kind; ValueError if it cannot."""
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    if "<locals>" in name or kind.__module__ == "__main__":
+        raise ValueError(f"{kind.__qualname__} cannot be adopted: another process could not import it from "
+                         f"{kind.__module__}")
+    return name
+
+
+def found(name: str) -> type[Function]:
+    """The opposite of `named`."""
+    module, _, qualified = name.partition(":")
+    kind: type[Function] = attrgetter(qualified)(importlib.import_module(module))
+    return kind
+
+
+def plain(value: Any) -> Any:
+    """A configuration, or a value of one, as JSON has it."""
+    if isinstance(value, Config):
+        return {name: plain(getattr(value, name)) for name in value.types}
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Prefix):
+        return str(value)
+    if isinstance(value, dict):
+        return {"@pairs": [[plain(k), plain(v)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return value
+
+
+def unplain(value: Any) -> Any:
+    """What a configuration takes, from `plain`."""
+    if isinstance(value, dict):
+        if "@pairs" in value:
+            return {unplain(k): unplain(v) for k, v in value["@pairs"]}
+        return {name: unplain(v) for name, v in value.items()}
+    return [unplain(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,158 @@
+"""What `Network` does underneath: ports to slots, and the order in which slots are written.
+
+A join is complete, behind the packets' backs, before the slot that leads to it is written; the hook of a device is
+attached last.  Every step says what shall be, whatever was before, so the same steps make a network, change it, and
+mend it after a crash.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from ..kernel import Direction, Link, NetworkNamespace, Program, rcu
+from . import edges, recirculation
+from .counters import Counters
+from .edges import Crossing, Edge
+from .instance import EGRESS, HOOK, INGRESS, Instance
+from .joins import Join, PortRef
+from .pins import Pins
+from .recirculation import Recirculation
+
+
+class Wiring:
+    """The instances of a network and what their ports are joined to."""
+
+    def __init__(self, namespace: NetworkNamespace | None, pins: Pins) -> None:
+        self.namespace, self._pins = namespace, pins
+        self.instances: dict[str, Instance] = {}
+        self.joins: dict[PortRef, Join] = {}
+        with ExitStack() as undo:
+            self._counters = Counters(pins)
+            undo.callback(self._counters.close)
+            self._around = Recirculation(namespace, self._counters.count(), pins)
+            undo.callback(self._around.close)
+            self._undo = undo.pop_all()
+
+    # -- joining ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _joining(self, at: PortRef, join: Join) -> Iterator[None]:
+        """Note a new join, its counters and its wire; if what is done meanwhile fails, nothing of it is left."""
+        self.joins[at] = join
+        try:
+            join.received, join.sent = self._counters.take(), self._counters.take()
+            if join.peer is not None:
+                join.wire = self._around.take()
+            yield
+        except BaseException:
+            self._part(at)
+            raise
+
+    def _turn(self, at: PortRef, to: PortRef) -> None:
+        """Make what leaves `at`, which is linked, enter `to`: one slot write."""
+        self._lead(at, to)
+        self.joins[at].peer = to
+
+    def _lead(self, at: PortRef, to: PortRef) -> None:
+        """Make what leaves `at` enter `to`; both are joined."""
+        join = self.joins[at]
+        instance, target, around = self.instances[at.instance], self.instances[to.instance], self._around
+        crossing = Crossing(self.joins[to].received, instance.tail_calls, target.tail_calls, around.device,
+                            join.wire + recirculation.MOST)
+        with edges.hop(to.port, target.roots[INGRESS], self._counters.count(join.sent), crossing) as hop:
+            # A clone has the egress of the function it comes from still before it.
+            if instance.has_egress:
+                with edges.enter(at.port, instance.roots[EGRESS], self._counters.count()) as start:
+                    around.lead(join.wire, start, hop)
+            else:
+                around.lead(join.wire, hop, hop)
+            instance.lead(at.port, hop)
+        instance.member(at.port, around.device, join.wire)
+        self._tell_flood(instance, at.port)
+
+    def _part(self, *ports: PortRef) -> None:
+        """Undo joins: what wants out there is dropped from here on, and counted."""
+        with rcu.expedited():
+            for at in ports:
+                join, instance = self.joins.pop(at), self.instances[at.instance]
+                for link in join.links:
+                    link.close()
+                if join.edge is not None:
+                    for direction in Direction:
+                        self._pins.unpin(f"{at} {direction.name}")
+                instance.member(at.port, 0)
+                instance.lead(at.port, None)
+                if join.wire:
+                    self._around.give(join.wire)
+                self._counters.give(join.received, join.sent)
+
+    def _open(self, at: PortRef, edge: Edge) -> None:
+        """Lead packets from a device to a port and back."""
+        instance, join = self.instances[at.instance], self.joins[at]
+        with rcu.expedited():
+            # Packets that pass the device's hook are counted there, and those in line by the program that sends them.
+            inline = edge.peer or not instance.has_egress
+            with (edges.output(edge, self._counters.count(join.sent if inline else 0)) as output,
+                  edges.passed(self._counters.count(join.sent)) as passed):
+                instance.lead(at.port, output, passed, inline)
+            if instance.has_egress:
+                with edges.leaving(at.port, instance.roots[HOOK]) as leaving:
+                    join.links.append(self._tcx(at, leaving, edge.index, Direction.EGRESS))
+            instance.member(at.port, edge.index, 0, 0 if instance.has_egress else join.sent)
+            self._tell_flood(instance, at.port)
+            with edges.entry(at.port, instance.roots[INGRESS], self._counters.count(join.received)) as entry:
+                join.links.append(self._tcx(at, entry, edge.index, Direction.INGRESS))
+
+    def _inline(self, instance: Instance) -> list[int]:
+        """The ports whose packets go through the egress in line."""
+        if not instance.has_egress:
+            return []
+        return [at.port for at, join in self.joins.items()
+                if at.instance == instance.name and (join.edge is None or join.edge.peer)]
+
+    def _tell_flood(self, instance: Instance, port: int = 0) -> None:
+        """The flood program walks the ports up to the highest that was ever joined."""
+        if port >= instance.flooded:
+            with edges.flood(instance.members, port + 1, self._counters.count()) as flood:
+                instance.flood_by(flood)
+            instance.flooded = port + 1
+
+    def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction) -> Link:
+        return self._pins.link(f"{at} {direction.name}", program, index, direction, self.namespace)
+
+    # -- naming -----------------------------------------------------------------------------------------------------
+
+    def _instance(self, name: str) -> Instance:
+        if name not in self.instances:
+            known = ", ".join(self.instances) or "none"
+            raise ValueError(f"there is no instance {name!r}; instances are {known}")
+        return self.instances[name]
+
+    def _ref(self, port: str | PortRef) -> PortRef:
+        if isinstance(port, PortRef):
+            name, number = port.instance, port.port
+            return PortRef(name, self._instance(name).port(number))
+        name, _, text = port.partition(":")
+        if not text:
+            raise ValueError(f"{port!r} names no port: write instance:port")
+        return PortRef(name, self._instance(name).port(text))
+
+    def _joined(self, port: str | PortRef) -> tuple[PortRef, Join]:
+        at = self._ref(port)
+        if at not in self.joins:
+            raise ValueError(f"{at} is joined to nothing")
+        return at, self.joins[at]
+
+    @staticmethod
+    def _between(inner: PortRef, outer: PortRef) -> tuple[PortRef, PortRef]:
+        if inner.instance != outer.instance or inner == outer:
+            raise ValueError(f"{inner} and {outer} are not two ports of one function")
+        return inner, outer
+
+    def _free(self, port: str | PortRef) -> PortRef:
+        at = self._ref(port)
+        if at in self.joins:
+            join = self.joins[at]
+            where = f"device {join.edge.index}" if join.edge is not None else str(join.peer)
+            raise ValueError(f"{at} is joined to {where} already")
+        return at
