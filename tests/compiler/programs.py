@@ -617,8 +617,8 @@ class Writer:
             lines = []
         name, shape = self.pick(parsed)
         shaping = () if self.chance(0.05) else ("ihl", "length", "proto")        # they decide what a checksum sums
-        labels = self.random.sample([f for f in shape.fields if f not in ("checksum", *shaping)],
-                                    self.random.randint(1, 3))
+        free = [f for f in shape.fields if f not in ("checksum", *shaping)]
+        labels = self.random.sample(free, min(self.random.randint(1, 3), len(free)))
         fields = ", ".join(f"{label}={self.number(scope, 2).text}" for label in labels)
         under = ""
         if shape is IPV4:
