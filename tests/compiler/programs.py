@@ -838,7 +838,7 @@ class Writer:
                 values = [self.pick(records)] if records and self.chance(0.5) else []
                 values += [self.ordered(self.number(scope, depth - 1)).text for _ in range(self.random.randint(1, 2))]
                 return Text(f"hash({', '.join(values)})", 0, (1 << 32) - 1)
-        ready = [c for c in self.callable(scope, 1) if not c.method or (scope.packet and not scope.loop)]
+        ready = [c for c in self.callable(scope, 1) if not c.resizes]        # or arguments beside it would be stale
         if not ready:
             return self.leaf(scope)
         callee = self.pick(ready)
