@@ -111,11 +111,12 @@ class Wiring:
                 if at.instance == instance.name and (join.edge is None or join.edge.peer)]
 
     def _tell_flood(self, instance: Instance, port: int = 0) -> None:
-        """The flood program walks the ports up to the highest that was ever joined."""
+        """The flood program walks the ports up to the highest ever joined, and some, so that few ports need a new one."""
         if port >= instance.flooded:
-            with edges.flood(instance.members, port + 1, self._counters.count()) as flood:
+            ports = min(max(1 << port.bit_length(), 4), edges.PORTS)
+            with edges.flood(instance.members, ports, self._counters.count()) as flood:
                 instance.flood_by(flood)
-            instance.flooded = port + 1
+            instance.flooded = ports
 
     def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction) -> Link:
         return self._pins.link(f"{at} {direction.name}", program, index, direction, self.namespace)
