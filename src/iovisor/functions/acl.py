@@ -484,7 +484,7 @@ class Acl(Function):
                 return icmp.type, icmp.code, 0
         return 0, 0, 0
 
-    # -- control path -------------------------------------------------------------------------------------------------
+    # -- control path ------------------------------------------------------------------------------------------------
 
     def standing(self) -> list[Rule]:
         """The rules in use, as copies."""

@@ -410,7 +410,7 @@ class Switch(Function):
             bucket.credit = credit - SECOND
         return FLOOD
 
-    # -- control path -------------------------------------------------------------------------------------------------
+    # -- control path ------------------------------------------------------------------------------------------------
 
     def configure(self, old: SwitchConfig | None, new: SwitchConfig) -> None:
         before = old or SwitchConfig()
