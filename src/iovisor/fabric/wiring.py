@@ -111,7 +111,7 @@ class Wiring:
                 if at.instance == instance.name and (join.edge is None or join.edge.peer)]
 
     def _tell_flood(self, instance: Instance, port: int = 0) -> None:
-        """The flood program walks the ports up to the highest ever joined, and some, so that few ports need a new one."""
+        """The flood program walks the ports up to the highest ever joined, and some: few joins need a new one."""
         if port >= instance.flooded:
             ports = min(max(1 << port.bit_length(), 4), edges.PORTS)
             with edges.flood(instance.members, ports, self._counters.count()) as flood:
