@@ -2,10 +2,10 @@
 
     .venv/bin/python tests/mutants.py [--count 60] [--seed 1] [--seconds 60] [FILE ...]
 
-Takes our own functions and the compiler's lowerings, changes one thing at a time (a comparison, an operator, a constant,
-a dropped statement, a negated test, an operand of an LLVM instruction), and runs the tests that are about that file in a
-copy of the tree.  A mutant the tests do not notice *survives*; the bar is 95 % killed.  What cannot matter (docstrings,
-messages, annotations) is not mutated.
+Takes our own functions and the compiler's lowerings, changes one thing at a time (a comparison, an operator, a
+constant, a dropped statement, a negated test, an operand of an LLVM instruction), and runs the tests that are about
+that file in a copy of the tree.  A mutant the tests do not notice *survives*; the bar is 95 % killed.  What cannot
+matter (docstrings, messages, annotations) is not mutated.
 
 Sampling is by seed, so that a run can be repeated; `--count 0` takes every mutant there is.  Nothing here is collected
 by pytest, and nothing outside the copy is written.
