@@ -8,6 +8,7 @@ loaded against them.  No compilation happens here, so the second instance of a k
 """
 from __future__ import annotations
 
+import atexit
 import struct
 import threading
 from collections.abc import Mapping, Sequence
@@ -62,13 +63,16 @@ def machine_map() -> Map:
         words[:Machine.size] = bytes(now)
 
     machine.observe(told)
+    atexit.register(shared.close)
     return shared
 
 
 @once
 def context_map() -> Map:
     """What travels with a packet between XDP programs: port, then 16 bytes of metadata, one set a CPU."""
-    return Map.create(MapSpec("context", MapKind.PER_CPU_ARRAY, 4, 24, 1))
+    shared = Map.create(MapSpec("context", MapKind.PER_CPU_ARRAY, 4, 24, 1))
+    atexit.register(shared.close)
+    return shared
 
 
 class BpfLoaded:
