@@ -123,6 +123,8 @@ MATCHES: list[tuple[str, Any, bytes, Verdict]] = [
     ("last of a range", [accept(protocol="udp", destination_ports="53-60")], v4(17, udp(dst=60)), PASS),
     ("below a range", [accept(protocol="udp", destination_ports="53-60")], v4(17, udp(dst=52)), DEFAULT),
     ("above a range", [accept(protocol="udp", destination_ports="53-60")], v4(17, udp(dst=61)), DEFAULT),
+    ("no range is every port, 0 too", [accept(protocol="udp", source_ports=7)], v4(17, udp(src=7, dst=0)), PASS),
+    ("and the last one", [accept(protocol="udp", source_ports=7)], v4(17, udp(src=7, dst=0xffff)), PASS),
     ("source ports", [accept(protocol="udp", source_ports="1000")], v4(17, udp()), PASS),
     ("source ports, outside", [accept(protocol="udp", source_ports="1001-65535")], v4(17, udp()), DEFAULT),
     ("SCTP ports", [accept(protocol="sctp", destination_ports=53)], v4(132, udp() + bytes(4)), PASS),
