@@ -19,13 +19,11 @@ from typing import Any
 from ..language.function import Function
 from ..language.integers import width
 from ..language.layout import Header
-from ..language.packet import Packet
-from ..language.verdicts import Verdict
 from . import ir
 from .errors import CompileError, NotInLanguage, Scope, Span
 from .expressions import Expressions
 from .source import Source, hints_of, source_of
-from .values import Frame, Instance, Method, Static, TableRef, Tuple, Value, describe, describe_type
+from .values import Frame, Instance, Static, Tuple, Value, describe, describe_type
 
 DEEPEST = 24        # inlined calls within calls; deeper is a recursion nobody meant
 
@@ -529,4 +527,4 @@ def _keyword(node: ast.stmt) -> str:
     return names.get(type(node).__name__, type(node).__name__.lower())
 
 
-__all__ = ["Builder", "Method", "Packet", "TableRef", "Verdict", "ends"]
+__all__ = ["Builder", "ends"]

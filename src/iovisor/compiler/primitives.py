@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..language import machine, verdicts
-from ..language.layout import Header, Layout, Metadata, Record, shapes
+from ..language.layout import Header, Metadata, Record, shapes
 from ..language.packet import Packet
 from ..language.tables import NEW, Counter, Hash, Lpm, Table
 from . import ir
@@ -436,8 +436,3 @@ def _abs(build: Expressions, request: Request) -> Value:
     kept = build.bind(build.integer(request.node, value))
     negative = ir.Unary(request.span, kept.type, "-", build.read(kept, request.span))
     return ir.Binary(request.span, kept.type, "max", build.read(kept, request.span), negative)
-
-
-def layout_words(layout: type[Layout]) -> int:
-    """How many 64-bit words `hash` takes of a record."""
-    return -(-layout.size // 8)

@@ -11,7 +11,6 @@ language, and the daemon's models can embed this schema.
 """
 from __future__ import annotations
 
-import sys
 import types
 from enum import Enum, IntEnum
 from typing import Any, ClassVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
@@ -192,6 +191,3 @@ def _schema(hint: Any) -> dict[str, Any]:
     if isinstance(hint, type) and issubclass(hint, Enum):
         return {"enum": [m.name.lower() for m in hint]}
     return dict(_SCHEMAS.get(hint, {"title": getattr(hint, "__name__", str(hint))}))
-
-
-assert sys.version_info >= (3, 11)

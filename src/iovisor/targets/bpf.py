@@ -124,9 +124,7 @@ class Bpf(Target):
     @lowers("get")
     def get(self, emit: Emitter, call: ir.Call) -> Pointer | Number:
         handle, key, spec = self.table(emit, call)
-        kind = ir.Int() if spec.key is None else spec.key
-        where = lowering.key(emit, key, spec.key if spec.key is not None else None, spec.kind == "lpm")
-        del kind
+        where = lowering.key(emit, key, spec.key, spec.kind == "lpm")
         found = emit.helper(LOOKUP, "ptr", f"ptr {handle}", f"ptr {where}")
         if spec.ttl:
             found = lowering.age(emit, found, spec, self.ttl(emit, spec))
