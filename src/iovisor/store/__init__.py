@@ -1,0 +1,28 @@
+"""Where what is wanted is written down: a small transactional key-value store with a history.
+
+    contract    what a store promises: ranges at a revision, transactions with compares, watches, leases, compaction
+    sqlite      it kept on one host, in one file
+
+The contract is etcd's, in Python's words, because that is what many hosts share; one suite of tests (tests/store) holds
+every implementation to it.
+"""
+from __future__ import annotations
+
+from .contract import (
+    Change,
+    Compacted,
+    Compare,
+    Delete,
+    Entry,
+    LeaseNotFound,
+    Outcome,
+    Page,
+    Put,
+    Store,
+    StoreError,
+    Watch,
+)
+from .sqlite import Sqlite
+
+__all__ = ["Change", "Compacted", "Compare", "Delete", "Entry", "LeaseNotFound", "Outcome", "Page", "Put", "Sqlite",
+           "Store", "StoreError", "Watch"]
