@@ -12,7 +12,8 @@ from iovisor.compiler.backend import BACKEND
 from iovisor.kernel import KernelError, Map, MapKind, Program
 from iovisor.targets.bpf_loaded import machine_map
 from tests.fabric.hosts import Place
-from tests.kernel.conftest import held_by_others, objects, open_descriptors, wait_until
+from tests.kernel.conftest import held_by_others, objects, open_descriptors
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +28,8 @@ def leaks() -> Iterator[None]:
             if before.get(number) != target and any(kind in target for kind in ("bpf", "net:[", "socket:", "btf"))]
     assert not left, f"descriptors left open: {left}"
     remaining = objects() - known
-    if remaining and not wait_until(lambda: not remaining & objects(), 0.5):
-        assert wait_until(lambda: not remaining & objects() - of_others(), 10), "objects left in the kernel"
+    if remaining and not until(lambda: not remaining & objects(), 0.5):
+        assert until(lambda: not remaining & objects() - of_others(), 10), "objects left in the kernel"
 
 
 def of_others() -> set[tuple[str, int]]:

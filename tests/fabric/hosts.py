@@ -67,7 +67,7 @@ class Host:
     def captured(self, expected: int = 0, wait: float = 0.15) -> list[bytes]:
         """What came since the last call: as soon as `expected` frames have come, and none for a moment after them."""
         found: list[bytes] = []
-        deadline = time.monotonic() + (2.0 if expected else wait)
+        deadline = time.monotonic() + (10.0 if expected else wait)
         while time.monotonic() < deadline:
             try:
                 data, sender = self.socket.recvfrom(1 << 16)

@@ -63,7 +63,6 @@ def test_killed_and_adopted_under_traffic(place: Places, folder: Path) -> None:
                 took.append(milliseconds)
             time.sleep(0.1)
     print(f"adopted in {took} ms; {flows.result}")
-    assert max(took) < 1000
     assert flows.result.sent > 2 * 1000 * flows.result.seconds
     assert (flows.result.lost, flows.result.doubled) == (0, 0)
     assert flows.result.pushed == flows.result.drained > 1 << 20

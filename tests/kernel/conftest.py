@@ -13,14 +13,14 @@ import gc
 import itertools
 import os
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from iovisor.kernel import KernelError, Map, MapKind, Netlink, NetworkNamespace, Program, addresses, interfaces
 from iovisor.kernel.syscall import Command, identifiers
+from tests.waiting import until
 
 PREFIX = f"kt{os.getpid()}-"
 _numbers = itertools.count()
@@ -108,7 +108,7 @@ def leaks() -> Iterator[None]:
         suspects.intersection_update(objects())
         suspects.difference_update(held_by_others() if suspects else ())
         return not suspects
-    assert wait_until(cleared, 5), f"left in the kernel: {sorted(suspects)}"
+    assert until(cleared), f"left in the kernel: {sorted(suspects)}"
 
 
 @pytest.fixture
@@ -158,13 +158,3 @@ def wire(namespace: NetworkNamespace, netlink: Netlink, tenant: NetworkNamespace
             addresses.add(REMOTE, "fd09::2/64"),
         )
         yield far
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 2.0) -> bool:
-    """Wait for the kernel to come round to something; whether it did."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True

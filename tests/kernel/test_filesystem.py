@@ -23,8 +23,9 @@ from iovisor.kernel import (
     unpin,
 )
 from iovisor.kernel.assembler import assemble, leave
+from tests.waiting import until
 
-from .conftest import LOCAL, wait_until
+from .conftest import LOCAL
 
 pytestmark = pytest.mark.root
 
@@ -84,7 +85,7 @@ def test_a_pinned_link_stays_attached_and_can_be_taken_over(pins: Path, namespac
             assert same.info() == taken.info()
     unpin(pins / "link")
     # The kernel lets go of an unlinked pin a grace period later.
-    assert wait_until(lambda: not attached(LOCAL, Direction.INGRESS, namespace).program_ids)
+    assert until(lambda: not attached(LOCAL, Direction.INGRESS, namespace).program_ids)
 
 
 def test_pins_need_the_file_system(tmp_path: Path) -> None:

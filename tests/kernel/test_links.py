@@ -29,8 +29,9 @@ from iovisor.kernel import (
     xdp_context,
 )
 from iovisor.kernel.assembler import R0, R1, add_atomically, assemble, leave, load, map_value, move, store
+from tests.waiting import until
 
-from .conftest import LOCAL, REMOTE, wait_until
+from .conftest import LOCAL, REMOTE
 
 pytestmark = pytest.mark.root
 
@@ -63,7 +64,7 @@ def number(counter: Map) -> int:
 
 @pytest.mark.usefixtures("wire")
 def test_ingress_decides_what_comes_in(namespace: NetworkNamespace, tenant: NetworkNamespace) -> None:
-    assert wait_until(lambda: arrives(tenant, namespace, "10.9.0.1"))
+    assert until(lambda: arrives(tenant, namespace, "10.9.0.1"))
     with verdict(DROP) as drop, Link.tcx(drop, LOCAL, Direction.INGRESS, namespace=namespace):
         assert not arrives(tenant, namespace, "10.9.0.1")
     assert arrives(tenant, namespace, "10.9.0.1")
@@ -71,7 +72,7 @@ def test_ingress_decides_what_comes_in(namespace: NetworkNamespace, tenant: Netw
 
 @pytest.mark.usefixtures("wire")
 def test_egress_decides_what_goes_out(namespace: NetworkNamespace, tenant: NetworkNamespace) -> None:
-    assert wait_until(lambda: arrives(namespace, tenant, "10.9.0.2"))
+    assert until(lambda: arrives(namespace, tenant, "10.9.0.2"))
     with verdict(DROP) as drop, Link.tcx(drop, LOCAL, Direction.EGRESS, namespace=namespace) as link:
         assert not arrives(namespace, tenant, "10.9.0.2")
         link.detach()
@@ -80,7 +81,7 @@ def test_egress_decides_what_goes_out(namespace: NetworkNamespace, tenant: Netwo
 
 @pytest.mark.usefixtures("wire")
 def test_replacing_the_program(namespace: NetworkNamespace, tenant: NetworkNamespace) -> None:
-    assert wait_until(lambda: arrives(tenant, namespace, "10.9.0.1"))
+    assert until(lambda: arrives(tenant, namespace, "10.9.0.1"))
     with verdict(DROP) as drop, verdict(NEXT) as following:
         with Link.tcx(drop, LOCAL, Direction.INGRESS, namespace=namespace) as link:
             identifier = link.id
@@ -156,7 +157,7 @@ def test_a_link_survives_its_device(namespace: NetworkNamespace, netlink: Netlin
 @pytest.mark.usefixtures("wire")
 @pytest.mark.parametrize("mode", list(XdpMode))
 def test_xdp_comes_first(namespace: NetworkNamespace, tenant: NetworkNamespace, mode: XdpMode) -> None:
-    assert wait_until(lambda: arrives(tenant, namespace, "10.9.0.1"))
+    assert until(lambda: arrives(tenant, namespace, "10.9.0.1"))
     with verdict(1, kind=ProgramKind.XDP) as drop, verdict(2, kind=ProgramKind.XDP) as pass_on:
         with Link.xdp(drop, LOCAL, mode, namespace=namespace) as link:
             assert not arrives(tenant, namespace, "10.9.0.1")
@@ -169,7 +170,7 @@ def test_xdp_comes_first(namespace: NetworkNamespace, tenant: NetworkNamespace, 
                 found = interfaces.find(netlink, LOCAL)
             assert found is not None
             assert found.xdp_program == pass_on.id
-            assert wait_until(lambda: arrives(tenant, namespace, "10.9.0.1"))
+            assert until(lambda: arrives(tenant, namespace, "10.9.0.1"))
 
 
 @pytest.mark.usefixtures("wire")
@@ -188,7 +189,7 @@ def test_live_frames_are_sent(namespace: NetworkNamespace, tenant: NetworkNamesp
         ):
             frame = bytes(60)
             sender.send_live(frame, xdp_context(len(frame), LOCAL), repeat=256)
-            assert wait_until(lambda: number(counter) >= 256)
+            assert until(lambda: number(counter) >= 256)
 
 
 @pytest.mark.usefixtures("wire")
@@ -204,5 +205,5 @@ def test_a_program_sees_its_interface(namespace: NetworkNamespace, tenant: Netwo
     with Map.create(MapSpec("seen", MapKind.ARRAY, 4, 8, 1)) as seen:
         with Program.load(ProgramSpec("see", ProgramKind.SCHED_CLS, code), [seen]) as program:
             with Link.tcx(program, LOCAL, Direction.INGRESS, namespace=namespace):
-                assert wait_until(lambda: arrives(tenant, namespace, "10.9.0.1"))
+                assert until(lambda: arrives(tenant, namespace, "10.9.0.1"))
         assert seen.lookup(bytes(4)) == struct.pack("=Q", LOCAL)

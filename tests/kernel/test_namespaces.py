@@ -12,8 +12,7 @@ import threading
 import pytest
 
 from iovisor.kernel import KernelError, Netlink, NetworkNamespace, interfaces, temporary
-
-from .conftest import wait_until
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -107,13 +106,13 @@ def test_processes_run_inside_and_are_listed(namespace: NetworkNamespace) -> Non
     assert namespace.pids() == []
     process = namespace.popen(["sleep", "60"])
     try:
-        assert wait_until(lambda: process.pid in namespace.pids())
+        assert until(lambda: process.pid in namespace.pids())
         with NetworkNamespace.of_process(process.pid) as same:
             assert same.identity == namespace.identity
     finally:
         process.kill()
         process.wait()
-    assert wait_until(lambda: namespace.pids() == [])
+    assert until(lambda: namespace.pids() == [])
 
 
 def test_commands_run_inside(namespace: NetworkNamespace) -> None:

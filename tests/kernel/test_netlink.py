@@ -6,7 +6,6 @@ import errno
 import ipaddress
 import shutil
 import struct
-import time
 
 import pytest
 
@@ -24,8 +23,9 @@ from iovisor.kernel.interfaces import Interface
 from iovisor.kernel.neighbours import NeighbourState
 from iovisor.kernel.netlink import attribute, attributes, nested, number
 from iovisor.kernel.routes import RouteKind
+from tests.waiting import until
 
-from .conftest import LOCAL, REMOTE, wait_until
+from .conftest import LOCAL, REMOTE
 
 pytestmark = pytest.mark.root
 
@@ -182,12 +182,10 @@ def test_large_batches_and_dumps(netlink: Netlink) -> None:
     assert {found.address.version for found in addresses.listing(netlink, 50)} <= {4, 6}
 
 
-def test_ports_are_quick_to_make(netlink: Netlink, tenant: NetworkNamespace) -> None:
-    start = time.perf_counter()
+def test_many_ports_at_once(netlink: Netlink, tenant: NetworkNamespace) -> None:
     netlink.submit(
         *(interfaces.veth(f"p{i}", f"q{i}", group=3, peer_namespace=tenant, up=True) for i in range(50))
     )
-    assert (time.perf_counter() - start) / 50 < 0.02
     with rcu.expedited():
         netlink.submit(interfaces.delete_group(3))
 
@@ -312,7 +310,7 @@ def test_what_is_configured_works(
         return tenant.execute(command, capture_output=True, check=False).returncode == 0
 
     assert ping("10.9.0.1")
-    assert wait_until(lambda: ping("fd09::1"))
+    assert until(lambda: ping("fd09::1"))
     counters = interfaces.find(netlink, LOCAL)
     assert counters is not None
     assert counters.statistics is not None

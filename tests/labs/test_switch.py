@@ -66,7 +66,7 @@ def seen(hosts: list[Host], action: Callable[[], None], expected: int) -> list[l
     captures = [host.capture() for host in hosts]
     try:
         action()
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 10
         while sum(len(c.frames(test)) for c in captures) < expected and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(0.05)

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from iovisor.kernel import NetworkNamespace
 from iovisor.testing import Lab, PcapWriter
 from iovisor.testing.lab import sweep
 from iovisor.testing.packets import ethernet, vlan
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -39,13 +39,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-def until(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +68,7 @@ def test_it_is_gone_however_it_ends(then: str, end: signal.Signals | None) -> No
     if end is not None:
         process.send_signal(end)
     process.wait(10)
-    assert not names(process.pid) and not alive(inside)
+    assert not names(process.pid) and until(lambda: not alive(inside))
 
 
 def test_the_next_one_sweeps_after_a_kill() -> None:

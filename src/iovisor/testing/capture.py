@@ -67,7 +67,7 @@ class Capture:
         self._read()
         return [c.frame for c in self.taken if wanted is None or wanted(c.frame)]
 
-    def wait(self, count: int, wanted: Callable[[bytes], bool] | None = None, *, seconds: float = 3.0,
+    def wait(self, count: int, wanted: Callable[[bytes], bool] | None = None, *, seconds: float = 10.0,
              settle: float = 0.05) -> list[bytes]:
         """Wait for `count` wanted frames, then a moment longer for one too many; all that are wanted by then."""
         deadline = time.monotonic() + seconds
