@@ -70,6 +70,7 @@ def test_a_pair_is_made_as_described(
         True,
     )
     assert not ours.running
+    assert (ours.apart, ours.queueing, ours.promiscuous) == (True, "noqueue", False)
     with Netlink(tenant) as there:
         theirs = interfaces.find(there, "eth0")
         assert theirs is not None
@@ -107,10 +108,17 @@ def test_changes(netlink: Netlink, tenant: NetworkNamespace) -> None:
         12,
         True,
     )
-    netlink.submit(interfaces.change(10, up=False, master=0), interfaces.change(11, namespace=tenant))
+    assert not a.apart
+    netlink.submit(interfaces.change(10, promiscuous=True, group=5))
     a = interfaces.find(netlink, 10)
     assert a is not None
-    assert (a.up, a.master) == (False, 0)
+    assert (a.up, a.promiscuous) == (True, True)
+    netlink.submit(
+        interfaces.change(10, up=False, promiscuous=False, master=0), interfaces.change(11, namespace=tenant)
+    )
+    a = interfaces.find(netlink, 10)
+    assert a is not None
+    assert (a.up, a.promiscuous, a.master, a.apart) == (False, False, 0, True)
     assert interfaces.find(netlink, 11) is None
     with Netlink(tenant) as there:
         assert interfaces.index_of(there, "renamed") == 11
@@ -298,6 +306,18 @@ def test_forwarding(netlink: Netlink) -> None:
     assert mac in {entry.mac for entry in neighbours.forwarding(netlink, 62)}
     netlink.submit(neighbours.stop_forwarding(60, mac, "192.0.2.2"), neighbours.stop_forwarding(62, mac))
     assert mac not in {entry.mac for entry in neighbours.forwarding(netlink)}
+
+
+def test_a_device_receives_for_more_than_one_mac(netlink: Netlink) -> None:
+    mac = b"\x02\0\0\0\0\x78"
+    netlink.submit(interfaces.veth("a", "b", index=62, up=True))
+    netlink.submit(neighbours.accept(62, mac))
+    assert mac in {entry.mac for entry in neighbours.forwarding(netlink, 62)}
+    with pytest.raises(NetlinkError) as twice:
+        netlink.submit(neighbours.accept(62, mac))
+    assert twice.value.errno == errno.EEXIST
+    netlink.submit(neighbours.refuse(62, mac))
+    assert mac not in {entry.mac for entry in neighbours.forwarding(netlink, 62)}
 
 
 @pytest.mark.usefixtures("wire")

@@ -55,6 +55,20 @@ def test_a_persistent_device_waits_for_its_next_owner(namespace: NetworkNamespac
     assert interfaces.find(netlink, "stays") is None
 
 
+def test_frames_with_headers_may_be_unfinished(namespace: NetworkNamespace, netlink: Netlink) -> None:
+    with Tap.create("plain", namespace), Tap.create("machine", namespace, headers=True) as tap:
+        assert not offloads.read("plain", namespace)[Offload.TX_CHECKSUM]
+        assert offloads.read("machine", namespace)[Offload.SEGMENTATION]
+        netlink.submit(interfaces.change("machine", up=True))
+        with namespace.entered():
+            stack = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5))
+        with stack:
+            stack.bind(("machine", 0x88B5))
+            stack.settimeout(10)
+            tap.write(bytes(10) + FRAME)
+            assert stack.recv(2000) == FRAME
+
+
 def test_offloads_can_be_switched(namespace: NetworkNamespace, netlink: Netlink) -> None:
     netlink.submit(interfaces.veth("a", "b"))
     assert offloads.read("a", namespace)[Offload.TX_CHECKSUM]

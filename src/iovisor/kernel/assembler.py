@@ -73,6 +73,8 @@ class Helper(IntEnum):
     PACKET_STORE = 9
     TAIL_CALL = 12
     CLONE_REDIRECT = 13
+    VLAN_PUSH = 18
+    VLAN_POP = 19
     REDIRECT = 23
     PACKET_LOAD = 26
     XDP_ADJUST_HEAD = 44
@@ -83,6 +85,7 @@ class Helper(IntEnum):
     RING_DISCARD = 133
     REDIRECT_PEER = 155
     CLOCK_COARSE = 160
+    CHECK_MTU = 163
     LOOP = 181
 
 

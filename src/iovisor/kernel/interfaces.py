@@ -38,7 +38,7 @@ from .netlink import (
 
 NEW, DELETE, GET = 16, 17, 18
 _MESSAGE = struct.Struct("=BxHiII")
-_UP, _RUNNING = 1 << 0, 1 << 6
+_UP, _RUNNING, _PROMISCUOUS = 1 << 0, 1 << 6, 1 << 8
 _XDP_PROGRAM = 4
 
 
@@ -47,6 +47,7 @@ class _Attribute(IntEnum):
     NAME = 3
     MTU = 4
     LINK = 5
+    QUEUEING = 6
     MASTER = 10
     INFO = 18
     ALIAS = 20
@@ -55,7 +56,9 @@ class _Attribute(IntEnum):
     NAMESPACE = 28
     TRANSMIT_QUEUES = 31
     RECEIVE_QUEUES = 32
+    PEER_NAMESPACE = 37
     XDP = 43
+    NEW_NAMESPACE = 45
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,10 @@ class Interface:
     """A device as the kernel reports it.
 
     `kind` is "veth", "bridge" ... and empty for hardware and loopback; `mac` 6 bytes, empty for devices
-    without; `peer` the index of the other end of a veth, in the *other's* namespace; `master` the index of
-    its bridge or 0; `running` is up with a carrier; `xdp_program` is the identifier of its XDP program or 0.
+    without; `peer` the index of the other end of a veth, in the *other's* namespace, and `apart` whether that is
+    another one; `master` the index of its bridge or 0; `running` is up with a carrier; `queueing` the discipline
+    its packets wait in, "noqueue" for none; `xdp_program` is the identifier of its XDP program or 0; `moved`, in
+    the news of a monitor, that it went to another namespace.
     """
 
     index: int
@@ -91,6 +96,10 @@ class Interface:
     group: int = 0
     master: int = 0
     peer: int = 0
+    apart: bool = False
+    promiscuous: bool = False
+    queueing: str = ""
+    moved: bool = False
     alias: str = ""
     xdp_program: int = 0
     statistics: Statistics | None = None
@@ -113,6 +122,10 @@ class Interface:
             group=_unsigned(found.get(_Attribute.GROUP)),
             master=_unsigned(found.get(_Attribute.MASTER)),
             peer=_unsigned(found.get(_Attribute.LINK)),
+            apart=_Attribute.PEER_NAMESPACE in found,
+            promiscuous=bool(flags & _PROMISCUOUS),
+            queueing=terminated(found.get(_Attribute.QUEUEING, b"")),
+            moved=_Attribute.NEW_NAMESPACE in found,
             alias=terminated(found.get(_Attribute.ALIAS, b"")),
             xdp_program=_unsigned(attributes(found.get(_Attribute.XDP, b"")).get(_XDP_PROGRAM)),
             statistics=Statistics(*struct.unpack_from("=8Q", counters)) if counters else None,
@@ -229,6 +242,7 @@ def change(
     interface: int | str,
     *,
     up: bool | None = None,
+    promiscuous: bool | None = None,
     mtu: int | None = None,
     mac: bytes | None = None,
     master: int | None = None,
@@ -237,7 +251,7 @@ def change(
     alias: str | None = None,
     group: int | None = None,
 ) -> Request:
-    """Change what is given. `master` 0 releases; `namespace` moves it away; `name` renames."""
+    """Change what is given. `promiscuous`: take frames for any MAC; `master` 0 releases; `namespace` moves it away; `name` renames."""
     parts = []
     if mtu is not None:
         parts.append(number(_Attribute.MTU, mtu))
@@ -255,7 +269,9 @@ def change(
         if isinstance(interface, str):
             raise ValueError("to rename an interface give its index")
         parts.append(string(_Attribute.NAME, name))
-    body = _named(interface, 0 if up is None else _UP, _UP if up else 0) + b"".join(parts)
+    mask = (_UP if up is not None else 0) | (_PROMISCUOUS if promiscuous is not None else 0)
+    flags = (_UP if up else 0) | (_PROMISCUOUS if promiscuous else 0)
+    body = _named(interface, mask, flags) + b"".join(parts)
     return Request(NEW, 0, body, "interface change", str(interface))
 
 

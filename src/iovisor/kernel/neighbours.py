@@ -2,8 +2,9 @@
 address.
 
 The first is the ARP and IPv6 neighbour table (`add`, `remove`, `listing`). The second is the forwarding
-table of the kernel's own bridges and VXLAN devices (`forward`, `stop_forwarding`, `forwarding`). The kernel
-keeps both behind the same messages, and so do we.
+table of the kernel's own bridges and VXLAN devices (`forward`, `stop_forwarding`, `forwarding`). The third is
+the list of further MACs a device receives for (`accept`, `refuse`). The kernel keeps all behind the same
+messages, and so do we.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from .netlink import APPEND, CREATE, REPLACE, Netlink, Request, attribute, attributes, family_of, number
+from .netlink import APPEND, CREATE, EXCLUSIVE, REPLACE, Netlink, Request, attribute, attributes, family_of, number
 
 NEW, DELETE, GET = 28, 29, 30
 BROADCAST = bytes(6)
@@ -99,6 +100,21 @@ def stop_forwarding(interface: int, mac: bytes, destination: str = "", *, identi
     """Undo `forward`. ENOENT if there is no such entry."""
     body = _forwarding(interface, mac, destination, identifier)
     return Request(DELETE, 0, body, "forwarding remove", mac.hex(":"))
+
+
+def accept(interface: int, mac: bytes) -> Request:
+    """Let a device receive frames for one more unicast MAC. EEXIST if it does so already."""
+    return Request(NEW, CREATE | EXCLUSIVE, _accepted(interface, mac), "address accept", mac.hex(":"))
+
+
+def refuse(interface: int, mac: bytes) -> Request:
+    """Undo `accept`. ENOENT if the device does not receive for it."""
+    return Request(DELETE, 0, _accepted(interface, mac), "address refuse", mac.hex(":"))
+
+
+def _accepted(interface: int, mac: bytes) -> bytes:
+    body = _MESSAGE.pack(socket.AF_BRIDGE, interface, NeighbourState.PERMANENT, _SELF, 0)
+    return body + attribute(_MAC, mac)
 
 
 def forwarding(netlink: Netlink, interface: int = 0) -> list[Neighbour]:

@@ -68,6 +68,8 @@ class Dropped(IntEnum):
     HOPS = 7            # too many functions in a row: a loop
     PUNT_LOST = 8       # the slow path's queue was full
     EGRESS = 9          # the device would not take the packet
+    TOO_LONG = 10       # longer than the device's MTU allows
+    FOREIGN = 11        # not from a MAC, or in a VLAN, that the port's share of the device has
 
 
 _NAMES = frozenset(Dropped)
