@@ -251,7 +251,8 @@ def change(
     alias: str | None = None,
     group: int | None = None,
 ) -> Request:
-    """Change what is given. `promiscuous`: take frames for any MAC; `master` 0 releases; `namespace` moves it away; `name` renames."""
+    """Change what is given. `promiscuous`: take frames for any MAC; `master` 0 releases; `namespace` moves it away;
+    `name` renames."""
     parts = []
     if mtu is not None:
         parts.append(number(_Attribute.MTU, mtu))
