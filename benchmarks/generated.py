@@ -68,7 +68,7 @@ def agree(case: Case, hook: str, seed: int = 1) -> int:
 
 def _state(machine: Loaded) -> object:
     function, drops = machine.function, machine.drops
-    tables = {name: sorted(str(item) for item in getattr(function, name).items()) for name in function.spec().tables}
+    tables = {name: sorted(str(item) for item in function.tables[name].items()) for name in function.spec().tables}
     return tables, drops
 
 

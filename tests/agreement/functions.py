@@ -6,12 +6,14 @@ and entries, metadata, and targets it is refused on.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Generic, TypeVar
 
 from iovisor.language import (
     FLOOD,
     HOST,
     SECOND,
     Array,
+    Component,
     Config,
     Counter,
     Function,
@@ -749,3 +751,55 @@ class Configured(Function):
         if pkt.u8(0) == pkt.port:
             return drop(Reason.OTHER)
         return forward(pkt.port)
+
+
+class Kept(Record):
+    count: u32 = 0
+
+
+class Marked(Kept):
+    mark: u16 = 0
+    port: u8 = 0
+
+
+K = TypeVar("K", bound=Kept)
+
+
+class Meter(Component, Generic[K]):
+    """State, constants, configuration, and a record of whoever holds it."""
+
+    config: Settings
+    most: u16 = 16
+    kept: Hash[mac, K] = table("most")
+    sums: Array[u64] = table(4)
+
+    def meet(self, address: mac, fresh: K) -> K | None:
+        found = self.kept.get(address)
+        if found is None:
+            self.kept[address] = fresh
+            return self.kept.get(address)
+        found.count += 1
+        if self.full(found.count):
+            del self.kept[address]
+            return None
+        return found
+
+    def full(self, count: u32) -> bool:
+        return count > self.most or count > self.config.limit
+
+
+class Parts(Function):
+    config: Settings
+    inside: Port
+    outside: Port
+    near: Meter[Marked] = Meter(most=1024)
+    far: Meter[Kept] = Meter()
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth = pkt.parse(Ethernet)
+        here = self.near.meet(eth.src, Marked(mark=eth.type, port=pkt.port))
+        there = self.far.meet(eth.dst, Kept())
+        if here is None or there is None:
+            return FLOOD
+        self.far.sums[there.count & 3] = here.mark
+        return forward(here.port) if here.mark & 1 else forward(self.outside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from iovisor.language import (
     SECOND,
     Array,
+    Component,
     Config,
     Counter,
     Function,
@@ -73,6 +74,21 @@ class Settings(Config):
     title: str = ""
 
 
+class Counting(Component):
+    most: u8 = 4
+    kept: Hash[u32, Entry] = table("most")
+
+    def twice(self, value: u32) -> int:
+        return self.twice(value)
+
+    def held_entry(self) -> int:
+        entry = self.kept.get(1)
+        return entry.port       # type: ignore[union-attr]
+
+    def changed(self) -> None:
+        self.most = 5
+
+
 class Base(Function):
     config: Settings
     inside: Port
@@ -86,6 +102,7 @@ class Base(Function):
     sent: Counter = table(8)
     nested: Hash[u16, Hash[u32, u32]] = table(4, inner=table(16))
     mortal: Lru[u32, Entry] = table(16, ttl=5 * SECOND)
+    part: Counting = Counting(most=8)
 
     @handles(Event)
     def heard(self, event: Event, packet: Packet) -> None:

@@ -86,7 +86,7 @@ class Keeper:
         for name, moment in self.due.items():
             if time.monotonic() >= moment:
                 self.due[name] = time.monotonic() + self.timers[name]
-                result = getattr(self.running.function, name)()
+                result = self.running.function.method(name)()
                 if inspect.iscoroutine(result):
                     import asyncio
                     asyncio.run(result)

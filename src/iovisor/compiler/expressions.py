@@ -13,6 +13,7 @@ from enum import Enum
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
+from ..language.component import Component
 from ..language.function import Function, FunctionSpec
 from ..language.layout import Header, Layout, Metadata, Record
 from ..language.packet import Packet
@@ -22,7 +23,7 @@ from . import ir, primitives
 from .conditions import Conditions
 from .errors import CompileError, NotInLanguage, Span
 from .source import MISSING, free
-from .values import Configuration, Frame, Instance, Method, Static, TableRef, Tuple, Value, describe
+from .values import Configuration, Frame, Instance, Method, Part, Static, TableRef, Tuple, Value, describe
 
 if TYPE_CHECKING:
     from .build import Context
@@ -134,6 +135,8 @@ class Expressions(Conditions):
         match owner:
             case Instance():
                 return self._own(name, span)
+            case Part(path=path, component=component):
+                return self._part(path, component, name, span)
             case Configuration():
                 return self._config(name, span)
             case Frame():
@@ -165,13 +168,30 @@ class Expressions(Conditions):
             return TableRef(self.spec.tables[name])
         if name in self.spec.ports:
             return Static(self.spec.ports[name])
+        if name in self.spec.parts:
+            return Part(name, self.spec.parts[name])
         found = getattr(self.kind, name, MISSING)
         if found is MISSING:
-            known = [*self.spec.tables, *self.spec.ports, *vars(self.kind)]
+            known = [*self.spec.tables, *self.spec.parts, *self.spec.ports, *vars(self.kind)]
             raise CompileError(f"{self.kind.__name__} has no `{name}`{self.similar(name, known)}", span)
         if isinstance(vars(self.kind).get(name), staticmethod):
             return Static(found)
         return Method(found, Instance()) if isinstance(found, FunctionType) else Static(found)
+
+    def _part(self, path: str, component: Component, name: str, span: Span) -> Value:
+        if name == "config":
+            return Configuration()
+        if f"{path}.{name}" in self.spec.tables:
+            return TableRef(self.spec.tables[f"{path}.{name}"])
+        if name in component.constants:
+            return Static(component.constants[name])
+        kind = type(component)
+        found = getattr(kind, name, MISSING)
+        if found is MISSING or found is None or name.startswith("__"):
+            tables = [table.removeprefix(f"{path}.") for table in self.spec.tables if table.startswith(f"{path}.")]
+            known = [*tables, *component.constants, *vars(kind)]
+            raise CompileError(f"{kind.__name__} has no `{name}`{self.similar(name, known)}", span)
+        return Method(found, Part(path, component)) if isinstance(found, FunctionType) else Static(found)
 
     def _config(self, name: str, span: Span) -> Value:
         layout, types = self.spec.config.layout, self.spec.config.types
@@ -260,7 +280,7 @@ class Expressions(Conditions):
             rule = primitives.RULES.get(callee.function)
             if rule is not None:
                 return rule(self, primitives.Request(node, span, callee.owner, tail))
-            if isinstance(callee.owner, Instance):
+            if isinstance(callee.owner, (Instance, Part)):
                 return self.inline(node, callee.function, [callee.owner], tail)
             what = describe(callee.owner)
             raise CompileError(f"`{callee.function.__name__}` of {what} is not for the data path", span)

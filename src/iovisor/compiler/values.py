@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from ..language.component import Component
 from ..language.layout import Layout
 from ..language.tables import TableSpec
 from . import ir
@@ -35,6 +36,14 @@ class Instance:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A component of the function: its tables are named by its path."""
+
+    path: str
+    component: Component
+
+
+@dataclass(frozen=True)
 class Configuration:
     """`self.config`."""
 
@@ -54,13 +63,13 @@ class TableRef:
 
 @dataclass(frozen=True)
 class Method:
-    """A method of `self`, or of a packet, table or record: what is called, and on what."""
+    """A method of `self`, of a component, or of a packet, table or record: what is called, and on what."""
 
     function: Callable[..., Any]
     owner: Value
 
 
-Value = Static | Tuple | Instance | Configuration | Frame | TableRef | Method | ir.Expr
+Value = Static | Tuple | Instance | Part | Configuration | Frame | TableRef | Method | ir.Expr
 
 
 def describe(value: Value) -> str:
@@ -80,6 +89,8 @@ def describe(value: Value) -> str:
             return "a tuple"
         case Instance():
             return "the function itself"
+        case Part(path=path):
+            return f"the component `{path}`"
         case Configuration():
             return "the configuration"
         case Frame():

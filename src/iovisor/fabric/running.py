@@ -58,7 +58,7 @@ class Running:
         """Give punted packets to the function's handlers; answers how many there were."""
         events = self.loaded.events()
         for _, event, packet in events:
-            handler = getattr(self.function, self.function.spec().handlers[type(event)])
+            handler = self.function.method(self.function.spec().handlers[type(event)])
             answer = handler(event, packet)
             if inspect.iscoroutine(answer):
                 answer = asyncio.run(answer)

@@ -113,7 +113,7 @@ class SlowPath:
     async def _handle(self, instance: Instance, record: bytes, slots: asyncio.Semaphore,
                       tasks: set[asyncio.Task[None]]) -> None:
         _, event, packet = parse_event(instance.function, record)
-        handler = getattr(instance.function, instance.function.spec().handlers[type(event)])
+        handler = instance.function.method(instance.function.spec().handlers[type(event)])
         self.served.events += 1
         if not inspect.iscoroutinefunction(handler):
             try:
@@ -148,7 +148,7 @@ class SlowPath:
         while True:
             await asyncio.sleep(seconds)
             try:
-                done = getattr(instance.function, name)()
+                done = instance.function.method(name)()
                 if inspect.isawaitable(done):
                     await done
             except Exception:

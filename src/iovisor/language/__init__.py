@@ -2,7 +2,8 @@
 
 Plain Python, on any system, without LLVM and without root.  Run a function here, debug it, test it; the compiler
 makes the same source fast.  The modules, in the order they build on each other: `integers`, `layout` (headers and
-records), `packet`, `verdicts`, `tables`, `ports`, `configuration`, `function`; `machine` is time, hash and chance.
+records), `packet`, `verdicts`, `tables`, `ports`, `configuration`, `component`,
+`function`; `machine` is time, hash and chance.
 """
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from .addresses import (
     mac_text,
     prefix,
 )
+from .component import Component
 from .configuration import Config
 from .errors import ConfigError, DeclarationError, GuardedField, LanguageError, Reject, StaleView
 from .function import Function, FunctionSpec, action, every, handles, inline
@@ -68,12 +70,12 @@ from .verdicts import FLOOD, HOST, Dropped, Reasons, Verdict, drop, forward, pun
 
 __all__ = [
     "FLOOD", "HOST", "MICROSECOND", "MILLISECOND", "SECOND",
-    "Array", "Checksum", "Clock", "Config", "ConfigError", "Count", "Counter", "DeclarationError", "Dropped",
-    "Function", "FunctionSpec", "GuardedField", "Hash", "Header", "LanguageError", "Layout", "Lpm", "Lru", "Metadata",
-    "Packet", "Port", "Ports", "Prefix", "Reasons", "Record", "Reject", "StaleView", "Table", "UInt", "Verdict",
-    "action", "auto", "drop", "duration", "duration_text", "every", "forward", "handles", "hash", "inline", "ipv4",
-    "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text", "now", "ports",
-    "prefix", "punt", "random", "require", "table", "time",
+    "Array", "Checksum", "Clock", "Component", "Config", "ConfigError", "Count", "Counter", "DeclarationError",
+    "Dropped", "Function", "FunctionSpec", "GuardedField", "Hash", "Header", "LanguageError", "Layout", "Lpm", "Lru",
+    "Metadata", "Packet", "Port", "Ports", "Prefix", "Reasons", "Record", "Reject", "StaleView", "Table", "UInt",
+    "Verdict", "action", "auto", "drop", "duration", "duration_text", "every", "forward", "handles", "hash", "inline",
+    "ipv4", "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text",
+    "now", "ports", "prefix", "punt", "random", "require", "table", "time",
     "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "u10", "u11", "u12", "u13", "u14", "u15", "u16", "u20",
     "u24", "u28", "u32", "u40", "u48", "u56", "u64", "u96", "u128",
 ]

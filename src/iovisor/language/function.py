@@ -17,10 +17,12 @@ live can change (`place`), what they mean cannot.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
+from .component import Component, tables_of
 from .configuration import Config
 from .errors import DeclarationError, Reject
 from .layout import Record
@@ -45,6 +47,7 @@ class FunctionSpec:
     handlers: dict[type[Record], str]
     actions: dict[str, str]
     timers: dict[str, float]
+    parts: dict[str, Component] = field(default_factory=dict)
 
     @property
     def port_count(self) -> int:
@@ -102,7 +105,10 @@ class Function:
         for name, described in spec.tables.items():
             resolved = described.resolve(config)
             self.tables[name] = TABLES[resolved.kind](resolved)
-            setattr(self, name, self.tables[name])
+            if "." not in name:
+                setattr(self, name, self.tables[name])
+        for name, part in spec.parts.items():
+            setattr(self, name, part.held(self, name))
         for name, number in spec.ports.items():
             setattr(self, name, number)
         self.drops: dict[int, int] = {}
@@ -159,6 +165,11 @@ class Function:
             described.home = home
             described._wrote()
 
+    def method(self, name: str) -> Callable[..., Any]:
+        """A handler, action or timer by its name in the spec: `part.method` is one of a component's."""
+        found: Callable[..., Any] = attrgetter(name)(self)
+        return found
+
     def sweep(self) -> int:
         """Remove the dead entries of all mortal tables."""
         return sum(t.sweep() for t in self.tables.values() if t.spec.ttl)
@@ -187,13 +198,20 @@ def _move(spec: TableSpec, old: Home, new: Home) -> None:
 
 def _specify(cls: type[Function]) -> FunctionSpec:
     hints = get_type_hints(cls, include_extras=True)
+    config = hints.get("config", Config)
+    if not (isinstance(config, type) and issubclass(config, Config)):
+        raise DeclarationError(f"{cls.__name__}.config must be annotated with a Config class")
     tables: dict[str, TableSpec] = {}
     numbers: dict[str, int | Ports] = {}
+    parts: dict[str, Component] = {}
     count = 0
     for name in hints:          # in the order of the class bodies, bases first
         declared = getattr(cls, name, None)
         if isinstance(declared, Declared):
             tables[name] = declare(name, hints[name], declared)
+        elif isinstance(declared, Component):
+            parts[name] = declared
+            tables |= tables_of(cls.__name__, name, hints[name], declared, config)
         elif isinstance(declared, Family):
             numbers[name] = Ports(count, declared.count)
             count += declared.count
@@ -202,30 +220,38 @@ def _specify(cls: type[Function]) -> FunctionSpec:
             count += 1
     if count > MOST:
         raise DeclarationError(f"{cls.__name__} declares {count} ports; {MOST} is the most")
-    config = hints.get("config", Config)
-    if not (isinstance(config, type) and issubclass(config, Config)):
-        raise DeclarationError(f"{cls.__name__}.config must be annotated with a Config class")
-    for described in [part for whole in tables.values() for part in (whole, whole.inner) if part is not None]:
+    for described in [inside for whole in tables.values() for inside in (whole, whole.inner) if inside is not None]:
         for what in (described.size, described.ttl):
             if isinstance(what, str) and what not in config.types:
                 raise DeclarationError(f"{cls.__name__}.{described.name}: {config.__name__} has no field {what!r}")
-    methods = {n: m for k in reversed(cls.__mro__) for n, m in k.__dict__.items() if callable(m)}
+    methods = _methods(cls, "")
+    for name, part in parts.items():
+        methods |= _methods(type(part), f"{name}.")
     handlers = {m.__handles__: n for n, m in methods.items() if hasattr(m, "__handles__")}
     return FunctionSpec(
-        cls.__name__, config, tables, numbers, _reasons(cls), tuple(handlers), handlers,
+        cls.__name__, config, tables, numbers, _reasons(cls, parts), tuple(handlers), handlers,
         {n: (m.__doc__ or "").strip() for n, m in methods.items() if hasattr(m, "__action__")},
-        {n: m.__every__ for n, m in methods.items() if hasattr(m, "__every__")})
+        {n: m.__every__ for n, m in methods.items() if hasattr(m, "__every__")}, parts)
 
 
-def _reasons(cls: type[Function]) -> dict[int, str]:
+def _methods(cls: type, prefix: str) -> dict[str, Any]:
+    return {prefix + n: m for k in reversed(cls.__mro__) for n, m in k.__dict__.items() if callable(m)}
+
+
+def _reasons(cls: type[Function], parts: dict[str, Component]) -> dict[int, str]:
     """Every reason a drop of this kind can have: the platform's, and those of the module's `Reasons` classes."""
     import sys
     found = {int(r): r.name for r in Dropped}
     declared: list[type[IntEnum]] = [v for v in vars(cls).values() if isinstance(v, type) and issubclass(v, Reasons)]
-    module = sys.modules.get(cls.__module__)
-    declared += [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Reasons)] if module else []
-    for group in declared:
-        found |= {int(r): r.name for r in group}
+    for kind in (cls, *map(type, parts.values())):
+        names = vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {}
+        declared += [v for v in names.values() if isinstance(v, type) and issubclass(v, Reasons)]
+    for group in dict.fromkeys(declared):
+        for reason in group:
+            if found.setdefault(int(reason), reason.name) != reason.name and parts:
+                raise DeclarationError(f"{cls.__name__}: {found[int(reason)]} and {reason.name} are both reason "
+                                       f"{int(reason)}; give those of the component other numbers")
+            found[int(reason)] = reason.name
     return found
 
 
