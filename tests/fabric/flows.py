@@ -86,10 +86,10 @@ class Result:
 
 
 class Flows:
-    """Datagrams both ways and a TCP flow between two hosts, as long as a `with`; `result` afterwards."""
+    """Datagrams both ways and (`bulk`) a TCP flow between two hosts, as long as a `with`; `result` afterwards."""
 
-    def __init__(self, a: Any, b: Any, rate: int = 1500) -> None:
-        self.a, self.b, self.rate, self.result = a, b, rate, Result()
+    def __init__(self, a: Any, b: Any, rate: int = 1500, bulk: bool = True) -> None:
+        self.a, self.b, self.rate, self.bulk, self.result = a, b, rate, bulk, Result()
 
     def _start(self, host: Any, *arguments: str) -> subprocess.Popen[str]:
         process: subprocess.Popen[str] = host.namespace.popen(
@@ -110,10 +110,12 @@ class Flows:
     def __enter__(self) -> Self:
         self._undo = ExitStack()
         self.receivers = [self._start(host, "receive") for host in (self.a, self.b)]
-        self.drain = self._start(self.b, "drain")
+        if self.bulk:
+            self.drain = self._start(self.b, "drain")
         self.senders = [self._start(self.a, "send", self.b.address, str(self.rate)),
                         self._start(self.b, "send", self.a.address, str(self.rate))]
-        self.push = self._start(self.a, "push", self.b.address)
+        if self.bulk:
+            self.push = self._start(self.a, "push", self.b.address)
         time.sleep(0.1)
         self._begun = time.monotonic()
         return self
@@ -131,7 +133,8 @@ class Flows:
             counts = [self._end(receiver) for receiver in self.receivers]
             result.lost = result.sent - sum(different for _, different in counts)
             result.doubled = sum(count - different for count, different in counts)
-            result.pushed, result.drained = self._end(self.push)[0], self._end(self.drain)[0]
+            if self.bulk:
+                result.pushed, result.drained = self._end(self.push)[0], self._end(self.drain)[0]
 
 
 if __name__ == "__main__":

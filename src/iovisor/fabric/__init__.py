@@ -4,6 +4,7 @@
     instance        one function in the kernel, and the slots that lead to it and away from it
     network         the whole: links, devices, insertion, change under traffic
     recirculation   clones, long walks and frames from Python go around a device
+    storm           what a network may spend on copies
     slowpath        punted packets to handlers, and back
     upgrade         a new image takes over the tables
     pins, adoption  a network outlives its process, and another adopts it
@@ -20,5 +21,6 @@ from .instance import Instance
 from .joins import PortRef
 from .network import Network
 from .running import Running
+from .storm import Storm
 
-__all__ = ["Edge", "Instance", "Network", "PortRef", "Running", "Traffic"]
+__all__ = ["Edge", "Instance", "Network", "PortRef", "Running", "Storm", "Traffic"]

@@ -35,6 +35,7 @@ from .instance import INGRESS, Instance
 from .joins import Join, PortRef
 from .pins import Place, Unpinned
 from .slowpath import Served, SlowPath, finished
+from .storm import Storm
 from .wiring import Wiring
 
 FABRIC = "fabric"
@@ -215,6 +216,10 @@ class Network(Wiring):
         self._keep()
         return instance.function
 
+    def limit_flooding(self, storm: Storm) -> None:
+        """Change what the network may spend on copies; see storm.py.  A pinned network keeps it."""
+        self._budget.limit(storm)
+
     # -- the slow path ----------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
@@ -245,6 +250,11 @@ class Network(Wiring):
         """Drops by instance and reason; those between functions under "fabric"."""
         found = {name: instance.drops for name, instance in self.instances.items()}
         return {name: drops for name, drops in {**found, FABRIC: self._counters.drops}.items() if drops}
+
+    @property
+    def storm(self) -> Storm:
+        """What the network may spend on copies."""
+        return self._budget.storm
 
     @property
     def absent(self) -> list[PortRef]:
@@ -299,6 +309,7 @@ class Network(Wiring):
         self._slow.changed()
         self._around.leave()
         self._counters.close()
+        self._budget.close()
         self._place.release()
         self.instances.clear()
         self.joins.clear()
@@ -326,7 +337,7 @@ class Network(Wiring):
             elif join.edge is not None:
                 self._open(at, join.edge)
         links = {f"{at} {direction.name}" for at, join in self.joins.items() if join.edge for direction in Direction}
-        self._place.prune({"counts", "lost", "wires", "again", *links}, set(self.instances))
+        self._place.prune({"counts", "lost", "copies", "wires", "again", *links}, set(self.instances))
 
     def __enter__(self) -> Self:
         return self

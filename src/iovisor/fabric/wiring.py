@@ -17,6 +17,7 @@ from .instance import EGRESS, HOOK, INGRESS, Instance
 from .joins import Join, PortRef
 from .pins import Pins
 from .recirculation import Recirculation
+from .storm import Budget
 
 
 class Wiring:
@@ -29,6 +30,8 @@ class Wiring:
         with ExitStack() as undo:
             self._counters = Counters(pins)
             undo.callback(self._counters.close)
+            self._budget = Budget(pins)
+            undo.callback(self._budget.close)
             self._around = Recirculation(namespace, self._counters.count(), pins)
             undo.callback(self._around.close)
             self._undo = undo.pop_all()
@@ -114,7 +117,7 @@ class Wiring:
         """The flood program walks the ports up to the highest ever joined, and some: few joins need a new one."""
         if port >= instance.flooded:
             ports = min(max(1 << port.bit_length(), 4), edges.PORTS)
-            with edges.flood(instance.members, ports, self._counters.count()) as flood:
+            with edges.flood(instance.members, ports, self._counters.count(), self._budget.map) as flood:
                 instance.flood_by(flood)
             instance.flooded = ports
 

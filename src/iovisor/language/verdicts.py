@@ -70,6 +70,7 @@ class Dropped(IntEnum):
     EGRESS = 9          # the device would not take the packet
     TOO_LONG = 10       # longer than the device's MTU allows
     FOREIGN = 11        # not from a MAC, or in a VLAN, that the port's share of the device has
+    STORM = 12          # the network has flooded too much: a loop
 
 
 _NAMES = frozenset(Dropped)
