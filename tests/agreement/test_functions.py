@@ -10,6 +10,7 @@ import pytest
 
 from iovisor.compiler.cache import Cache
 from iovisor.functions.acl import Acl
+from iovisor.functions.guard import Guard
 from iovisor.functions.switch import Switch
 from iovisor.language import Function
 from iovisor.targets import load
@@ -33,6 +34,10 @@ RULES: list[dict[str, Any]] = [
     {"action": "accept", "protocol": "icmp6", "icmp_type": "neighbor_solicitation"},
     {"action": "drop", "source": "10.0.1.3/32"}]
 
+STATIONS: list[dict[str, Any]] = [
+    {"mac": "02:00:00:00:00:01", "addresses": ["10.0.0.1", "10.0.1.0/24", "2001:db8::1", "2001:db8:1::/64"]},
+    {"mac": "02:00:00:00:00:02"}, {"mac": "02:00:00:00:00:03", "addresses": ["192.0.2.0/25", "fd00::/64"]}]
+
 CASES: dict[str, tuple[type[Function], dict[str, Any], tuple[str, ...], int]] = {
     "plain": (Switch, {}, BOTH, 4),
     "brief": (Switch, {"ageing": "20s", "quota": 3}, BOTH, 6),
@@ -45,6 +50,9 @@ CASES: dict[str, tuple[type[Function], dict[str, Any], tuple[str, ...], int]] = 
     "rules": (Acl, {"rules": RULES}, ("ingress",), 2),
     "strict": (Acl, {"rules": RULES, "default": "accept", "fragments": "drop", "resolution": "drop"}, ("ingress",), 2),
     "many": (Acl, {"rules": [*RULES * 8], "default": "accept"}, ("ingress",), 2),
+    "endpoint": (Guard, {"stations": STATIONS, "private": True}, ("ingress",), 2),
+    "gateway": (Guard, {"stations": STATIONS, "router": True, "dhcp": True, "tagged": True, "other": True},
+                ("ingress",), 2),
 }
 
 
@@ -74,7 +82,8 @@ def test_whatever_the_optimiser_did(kind: type[Function], level: int, images: Ca
 @pytest.mark.parametrize("target", ["tc", "xdp"])
 @pytest.mark.parametrize("cpu", ["v3", "v4"])
 @pytest.mark.parametrize("level", [1, 2, 3])
-@pytest.mark.parametrize(("kind", "entry"), [(Switch, "ingress"), (Switch, "egress"), (Acl, "ingress")])
+@pytest.mark.parametrize(("kind", "entry"), [(Switch, "ingress"), (Switch, "egress"), (Acl, "ingress"),
+                                             (Guard, "ingress")])
 def test_the_verifier_accepts(kind: type[Function], entry: str, level: int, cpu: str, target: str,
                               images: Cache) -> None:
     with load(kind(), target, (entry,), cache=images, level=level, cpu=cpu) as loaded:

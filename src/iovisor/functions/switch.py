@@ -92,9 +92,9 @@ there was no room for.  A flooded frame counts once in `received`, and in `sent`
 ## Limits
 
 256 ports.  No spanning tree: a loop is cut by the fabric's hop limit and slowed by `storm`, not prevented.  No
-multicast snooping: groups are flooded.  No split horizon between overlay ports yet.  A frame made shorter than 60 bytes
-by taking its tag off is padded by the device, not here.  When several CPUs learn at once, `loads` may be off by some
-until the next sweep counts anew.
+multicast snooping: groups are flooded.  Port security is the function `guard`, on the link.  No split horizon between
+overlay ports yet.  A frame made shorter than 60 bytes by taking its tag off is padded by the device, not here.  When
+several CPUs learn at once, `loads` may be off by some until the next sweep counts anew.
 """
 # Why it is written so.
 #
