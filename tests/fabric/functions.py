@@ -1,8 +1,11 @@
 """Functions that do one thing each, to see what the fabric does around them."""
 from __future__ import annotations
 
+from typing import ClassVar
+
 from iovisor.language import (
     FLOOD,
+    Array,
     Config,
     Counter,
     Function,
@@ -140,3 +143,26 @@ class Mute(Learner):
     @handles(First)
     def first(self, event: First, packet: Packet) -> None:  # type: ignore[override]
         self.known[event.flow] = 1
+
+
+class Beacon(Function):
+    """Sends frames of its own."""
+
+    frame: ClassVar[bytes] = (b"\xff" * 6 + bytes.fromhex("02000000beac 88b5")).ljust(60, b"!")
+    ports: Ports = ports(2)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        return drop(2)
+
+    def tell(self, port: int) -> None:
+        self.send(self.frame, port)
+
+
+class LoudBeacon(Beacon):
+    """The same, looking at what leaves."""
+
+    left: Array[u32] = table(2)
+
+    def egress(self, pkt: Packet) -> Verdict:
+        self.left[pkt.port] = self.left[pkt.port] + 1
+        return forward(pkt.port)

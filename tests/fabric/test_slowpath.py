@@ -12,9 +12,9 @@ from iovisor.fabric import Network, Traffic
 from iovisor.fabric.slowpath import finished
 from iovisor.functions.switch import Switch
 from iovisor.language import Function, Packet, every
-from tests.fabric.functions import First, Learner, Mute, PatientLearner, Through
+from tests.fabric.functions import Beacon, First, Learner, LoudBeacon, Mute, PatientLearner, Through
 from tests.fabric.hosts import Host, Place
-from tests.waiting import until_true
+from tests.waiting import until, until_true
 
 pytestmark = pytest.mark.root
 Places = Callable[[int], Place]
@@ -65,6 +65,38 @@ def test_the_first_packet_is_not_lost(place: Places, kind: type[Function]) -> No
         assert net.drops == {}
         assert net.traffic("learner:inside") == (Traffic(200, 12000), Traffic(0, 0))
         assert net.traffic("learner:outside")[1] == Traffic(200, 12000)
+
+
+@pytest.mark.parametrize("kind", [Beacon, LoudBeacon])
+def test_what_a_function_sends_by_itself(place: Places, kind: type[Beacon]) -> None:
+    at = place(2)
+    with Network("told", namespace=at.switching) as net:
+        beacon = kind()
+        net.add("beacon", beacon)
+        beacon.tell(0)
+        assert until(lambda: net.drops.get("fabric") == {"UNWIRED": 1})
+        net.add("a", Through())
+        net.link("beacon:1", "a:inside")
+        net.attach("beacon:0", at.hosts[0].edge)
+        net.attach("a:outside", at.hosts[1].edge)
+        for port in (0, 1, 1):
+            beacon.tell(port)
+        assert at.hosts[0].captured(1) == [beacon.frame]
+        assert at.hosts[1].captured(2) == [beacon.frame] * 2
+        assert net.traffic("beacon:0")[1] == Traffic(1, 60) and net.traffic("a:inside")[0] == Traffic(2, 120)
+        net.detach("beacon:0")
+        net.attach("beacon:0", at.hosts[0].edge)
+        net.reconfigure("beacon")
+        net.upgrade("beacon")
+        beacon.tell(0)
+        assert at.hosts[0].captured(1) == [beacon.frame]
+        if isinstance(beacon, LoudBeacon):
+            assert beacon.left[0] == 2 and beacon.left[1] == 2
+    assert beacon.outbox == []
+    beacon.tell(1)
+    assert beacon.outbox == [(1, beacon.frame)]
+    with pytest.raises(ValueError, match="has no port 2"):
+        beacon.tell(2)
 
 
 def test_a_datagram_whose_checksum_is_not_finished(place: Places) -> None:

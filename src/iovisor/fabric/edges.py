@@ -173,6 +173,13 @@ def enter(port: int, root: Map, count: Count) -> Program:
         tail_call(2, 0), *count.dropped(Dropped.UNWIRED)], [*count.maps, root])
 
 
+def depart(port: int, onward: Map, count: Count) -> Program:
+    """Out of a function through its `port`, as what its ingress forwards: a frame of its own."""
+    return _load(f"depart{port}", [
+        move(R6, R1), load(R7, R6, CB, 4), compute(R7, "|", port), store(R6, CB, R7, 4),
+        tail_call(2, port), *count.dropped(Dropped.UNWIRED)], [*count.maps, onward])
+
+
 def passed(count: Count) -> Program:
     """Let a clone go its way."""
     return _load("passed", [move(R6, R1), *count.passed(), leave(PASS)], count.maps)
@@ -265,6 +272,6 @@ def _load(name: str, lines: Sequence[Line] | bytes, maps: list[Map], types: byte
 
 
 __all__ = [
-    "MOST_HOPS", "PORTS", "Count", "Crossing", "Edge", "again", "enter", "entry", "flood", "hop", "leaving", "output",
-    "passed",
+    "MOST_HOPS", "PORTS", "Count", "Crossing", "Edge", "again", "depart", "enter", "entry", "flood", "hop", "leaving",
+    "output", "passed",
 ]

@@ -47,6 +47,7 @@ class Instance:
             self.words = self.members.mmap()
             self.flooded = 0                                # ports the flood program walks
             self.entrances: dict[int, int] = {}             # by port, the wire that leads to it from Python
+            self.exits: dict[int, int] = {}                 # by port, the wire that leads out of it
             self.settle()
             self._undo = undo.pop_all()
 

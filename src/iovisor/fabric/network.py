@@ -101,6 +101,7 @@ class Network(Wiring):
             self._pins.forget(name)
             raise
         self.instances[name] = instance
+        self._serve(instance)
         self._slow.changed()
         return instance
 
@@ -211,6 +212,7 @@ class Network(Wiring):
             instance.loaded.configured()
         else:
             upgrade.take_over(instance, kind)
+            self._serve(instance)
             self._slow.changed()
         instance.settle(self._inline(instance))
         self._keep()
@@ -280,9 +282,21 @@ class Network(Wiring):
             instance.entrances[at.port] = wire
         self._around.send(finished(frame), instance.entrances[at.port])
 
+    def _serve(self, instance: Instance) -> None:
+        """Take the frames that a function sends by itself."""
+        def post(port: int, frame: bytes) -> None:
+            if port not in instance.exits:
+                wire = self._around.take()
+                with edges.depart(port, instance.loaded.nexts[INGRESS], self._counters.count()) as start:
+                    self._around.lead(wire, start)
+                instance.exits[port] = wire
+            self._around.send(finished(frame), instance.exits[port])
+        instance.function.post = post
+
     def _close(self, instance: Instance) -> None:
-        for wire in instance.entrances.values():
+        for wire in (*instance.entrances.values(), *instance.exits.values()):
             self._around.give(wire)
+        instance.function.post = None
         self._slow.changed()
         instance.close()
         self._pins.forget(instance.name)
@@ -330,6 +344,7 @@ class Network(Wiring):
         self._around.adopt(document["device"], {join.wire for join in joins})
         for name, function in adoption.functions(document):
             self.instances[name] = Instance(name, function, self.cache, self._pins.within(name))
+            self._serve(self.instances[name])
             self._tell_flood(self.instances[name], max([0, *(at.port for at in self.joins if at.instance == name)]))
         for at, join in self.joins.items():
             if join.peer is not None:

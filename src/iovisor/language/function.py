@@ -112,6 +112,8 @@ class Function:
         for name, number in spec.ports.items():
             setattr(self, name, number)
         self.drops: dict[int, int] = {}
+        self.outbox: list[tuple[int, bytes]] = []
+        self.post: Callable[[int, bytes], None] | None = None
         self.configure(None, config)
 
     # -- what an author writes -----------------------------------------------------------------------------------
@@ -169,6 +171,21 @@ class Function:
         """A handler, action or timer by its name in the spec: `part.method` is one of a component's."""
         found: Callable[..., Any] = attrgetter(name)(self)
         return found
+
+    def send(self, packet: Packet | bytes, port: int) -> None:
+        """Let a frame of one's own leave through `port`, as if `ingress` had forwarded it there; for the control path.
+
+        A network takes it by `post`; without one it waits in `outbox`, as (port, frame).
+        """
+        if not 0 <= port < self.spec().port_count:
+            raise ValueError(f"{self.spec().name} has no port {port}")
+        frame = bytes(packet)
+        if len(frame) < 14:
+            raise ValueError(f"a frame has 14 bytes or more, not {len(frame)}")
+        if self.post is None:
+            self.outbox.append((port, frame))
+        else:
+            self.post(port, frame)
 
     def sweep(self) -> int:
         """Remove the dead entries of all mortal tables."""
