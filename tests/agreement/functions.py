@@ -410,6 +410,85 @@ class Pushes(Function):
         return forward(tunnel.middle ^ tunnel.tail & 0xfff)
 
 
+class Inserts(Function):
+    """Room behind the Ethernet header, alone, twice, under a tag, and mixed with what is put in front."""
+
+    ports: Ports = ports(8)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        length = len(pkt) & 0xffff
+        if pkt.port == 1:
+            pkt.tag(3)
+        elif pkt.port == 2:
+            pkt.push(Ethernet).src = 7
+        elif pkt.port == 3:
+            pkt.insert(Tunnel).kind = 1
+        elif pkt.port == 4:
+            pkt.pop(Ethernet)
+        elif pkt.port == 5:
+            pkt.untag()
+        ip, icmp = pkt.insert(IPv4, IcmpEcho)
+        ip.length = length
+        ip.ttl = pkt.u8(0)
+        icmp.id = pkt.tci
+        if pkt.port == 6:
+            pkt.pop(Ethernet)
+        return forward(pkt.u16(1) if pkt.port == 7 else length)
+
+
+class Blanks(Function):
+    """Headers made of bytes that were something else."""
+
+    ports: Ports = ports(4)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth = pkt.parse(Ethernet)
+        old = pkt.peek(IPv4)
+        require(old is not None)
+        eth.dst = old.dst
+        if pkt.port == 0:
+            ip, icmp = pkt.blank(IPv4, IcmpEcho)
+            icmp.sequence = old.src             # the older view sees what is there now
+            ip.src = 5
+            ip.checksum = 6
+            return forward(old.src)
+        pkt.skip(pkt.port & 3)
+        tunnel = pkt.blank(Tunnel)
+        tunnel.big = eth.dst
+        return forward(pkt.u8(0))
+
+
+class Resizes(Function):
+    """Cut and grown, also by nothing; the tail read again."""
+
+    ports: Ports = ports(8)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        length = len(pkt) & 0xffff
+        if pkt.port == 0:
+            pkt.resize(min(length, 40))
+        elif pkt.port == 1:
+            pkt.resize(length + 5)
+            pkt.skip(min(length, 2043))
+            require(pkt.u32(0) == 0 and pkt.u8(4) == 0)
+        elif pkt.port == 2:
+            pkt.resize(max(length - 1, 0))
+        elif pkt.port == 3:
+            pkt.resize(length)
+        elif pkt.port == 4:
+            pkt.resize(pkt.u16(14) & 0xfff)
+        elif pkt.port == 5:
+            pkt.tag(5)
+            pkt.resize(2048)
+        elif pkt.port == 6:
+            pkt.insert(Tunnel).tail = 3
+            pkt.resize(min(len(pkt) & 0xffff, 300))
+        else:
+            pkt.untag()
+            pkt.resize(max(length - 20, 0))
+        return forward(len(pkt) & 0xffff)
+
+
 class Tags(Function):
     """The outer tag: read, added, removed, changed; what is inside becomes outside and back."""
 

@@ -581,7 +581,9 @@ class Writer:
     def resize(self, scope: Scope, depth: int) -> list[str]:
         if not self.chance(FORGETS * 3):
             scope.views.clear()
-        match self.random.randrange(5):
+        match self.random.randrange(7):
+            case 6:     # TC cuts nothing that was put in front
+                return [f"pkt.resize(max({self.fit(self.number(scope, 1), 11)}, 200))"]
             case 0:
                 return [f"pkt.tag({self.number(scope, 1).text}{self.pick(('', ', 0x88a8', ', tpid=0x8100'))})"]
             case 1:
@@ -596,7 +598,8 @@ class Writer:
         for name, shape in zip(names, shapes, strict=True):
             scope.views[name] = shape
             scope.fresh.add(name)
-        return [f"{', '.join(names)} = pkt.push({', '.join(s.name for s in shapes)})"]
+        how = self.pick(("push", "insert", "blank"))
+        return [f"{', '.join(names)} = pkt.{how}({', '.join(s.name for s in shapes)})"]
 
     def rewrite(self, scope: Scope, depth: int) -> list[str]:
         parsed = [(n, s) for n, s in scope.views.items() if s.guarded and n not in scope.fresh]

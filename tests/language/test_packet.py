@@ -100,7 +100,8 @@ def test_pop_leaves_an_ethernet_header_or_rejects() -> None:
 
 
 RESIZES: list[Callable[[Packet], object]] = [
-    lambda pkt: pkt.push(Pair), lambda pkt: pkt.pop(Pair), lambda pkt: pkt.tag(5), lambda pkt: pkt.untag()]
+    lambda pkt: pkt.push(Pair), lambda pkt: pkt.pop(Pair), lambda pkt: pkt.tag(5), lambda pkt: pkt.untag(),
+    lambda pkt: pkt.resize(len(pkt))]
 
 
 @pytest.mark.parametrize("resize", RESIZES)
@@ -113,6 +114,38 @@ def test_resizing_makes_views_stale_and_puts_the_cursor_back(resize: Callable[[P
         _ = pair.a
     assert pkt.cursor == (2 if len(pkt) == 22 else 0)
     assert pkt.peek(Pair) is not None
+
+
+def test_inserting_keeps_the_ethernet_header_in_front() -> None:
+    pkt = Packet(bytes(range(20)))
+    old = pkt.parse(Pair)
+    new = pkt.insert(Pair)
+    new.a = 0xff
+    with pytest.raises(StaleView):
+        _ = old.a
+    assert pkt.cursor == 16 and bytes(pkt) == bytes([*range(14), 0xff, 0, *range(14, 20)])
+    rejects(Dropped.TRUNCATED, lambda: Packet(bytes(13)).insert(Pair))
+
+
+def test_blanking_clears_bytes_and_leaves_views_valid() -> None:
+    pkt = Packet(bytes(range(1, 21)))
+    old = pkt.peek(Pair)
+    new = pkt.blank(Pair)
+    assert old is not None and old == new and bytes(pkt) == bytes([0, 0, *range(3, 21)]) and pkt.cursor == 2
+    rejects(Dropped.TRUNCATED, lambda: Packet(bytes(1)).blank(Pair))
+
+
+def test_resizing_cuts_or_adds_zeros_up_to_a_limit() -> None:
+    pkt = Packet(bytes(range(20)))
+    pkt.resize(15)
+    assert bytes(pkt) == bytes(range(15))
+    pkt.resize(17)
+    assert bytes(pkt) == bytes([*range(15), 0, 0])
+    rejects(Dropped.TRUNCATED, lambda: pkt.resize(13))
+    rejects(Dropped.RESIZE, lambda: pkt.resize(2049))
+    long = Packet(bytes(3000))
+    long.resize(2999)
+    assert len(long) == 2999 and len(pkt) == 17
 
 
 def test_retagging_and_metadata_leave_views_valid() -> None:

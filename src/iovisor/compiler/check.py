@@ -26,6 +26,7 @@ from .errors import CompileError, Span
 from .intervals import UNKNOWN, Interval, fits, signed, symmetric, union, unsigned
 
 TURNS = 4096                        # of one loop
+LONGEST = 0x1ffff                   # a 64 kB aggregate and its headers, with room
 PATIENCE = 260                      # turns walked one by one before intervals are given up
 CLOCK: Interval = (0, (1 << 63) - 1)
 
@@ -453,6 +454,19 @@ class Checker:
         return Fact()
 
     call_pop = call_tag = call_untag = call_push
+
+    def call_insert(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
+        self.stale(state, "packet")
+        state.cursor = 14, 14
+        return Fact()
+
+    def call_resize(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
+        low, high = args[0]
+        if low < 0 or high > LONGEST:
+            raise CompileError(f"a frame has 0 to {LONGEST:,} bytes, this may be "
+                               f"{'negative' if low < 0 else _big(high)}: bound it, e.g. `min(n, 1500)`",
+                               expr.args[0].span)
+        return self.call_push(expr, state, args)
 
     def call_get(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
         spec = expr.statics[0]

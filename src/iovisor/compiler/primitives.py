@@ -40,6 +40,7 @@ OPERATIONS: dict[str, Effects] = {
     "tagged": Effects("tag"), "tci": Effects("tag"), "tpid": Effects("tag"), "retag": Effects("tag", "tag"),
     "tag": Effects("tag", "tag size cursor"), "untag": Effects("tag", "tag size cursor"),
     "push": Effects("size", "packet size cursor"), "pop": Effects("size", "packet size cursor"),
+    "insert": Effects("size", "packet size cursor"), "resize": Effects("size", "packet size cursor"),
     "rewrite": Effects("packet", "packet"),
     "get": Effects("table clock"), "put": Effects("table clock", "table"), "delete": Effects("table", "table"),
     "touch": Effects("clock", "table"), "count": Effects("", "table"),
@@ -146,6 +147,32 @@ def _push(build: Expressions, request: Request) -> Value:
     kinds = headers(build, request)
     effect(build, "push", request.span, statics=(sum(k.size for k in kinds),))
     return _views(build, request.span, kinds, True)
+
+
+@primitive(Packet.insert)
+def _insert(build: Expressions, request: Request) -> Value:
+    kinds = headers(build, request)
+    effect(build, "insert", request.span, statics=(sum(k.size for k in kinds),))
+    return _views(build, request.span, kinds, True)
+
+
+@primitive(Packet.blank)
+def _blank(build: Expressions, request: Request) -> Value:
+    """Parsed, and every field cleared: LLVM makes whole words of it."""
+    views: list[Value] = []
+    for kind in headers(build, request):
+        view = build.bind(call("parse", request.span, ir.View(kind, "packet", False, True), statics=(kind,)))
+        for name, described in kind.fields.items():
+            zero = ir.Const(request.span, ir.Int(128 if described.bits > 64 else 64), 0)
+            build.out.append(ir.SetField(request.span, view, name, zero))
+        views.append(build.read(view, request.span))
+    return views[0] if len(views) == 1 else Tuple(tuple(views))
+
+
+@primitive(Packet.resize)
+def _resize(build: Expressions, request: Request) -> Value:
+    (length,) = bound(build, request, "length")
+    return effect(build, "resize", request.span, build.integer(request.node, length))
 
 
 @primitive(Packet.pop)

@@ -9,7 +9,8 @@ Four rules make one meaning possible on four machines:
   form again.  Inner tags are bytes: parse them with `wire.vlan.Vlan`.  A frame shorter than 18 bytes has no tag.
 - **Reading beyond the end rejects** the packet (`Dropped.TRUNCATED`); `peek` answers None instead.  Moving the cursor
   past the end is no error, only reading there is.
-- **Resizing makes every older view stale** and puts the cursor back to the front: `push`, `pop`, `tag`, `untag`.
+- **Resizing makes every older view stale** and puts the cursor back to the front: `push`, `insert`, `pop`, `resize`,
+  `tag`, `untag`.
 - **A field under a checksum is rewritten, not assigned**: `rewrite` adjusts what covers it by RFC 1624.  Recomputing
   was rejected: on TC the checksum of most packets is not finished yet.
 """
@@ -28,6 +29,7 @@ D = TypeVar("D", bound=Header)
 M = TypeVar("M", bound=Metadata)
 
 TPIDS = (0x8100, 0x88a8)        # IEEE 802.1Q: customer and service tags
+GROWN = 2048                    # what `resize` makes a frame at most; XDP gives a frame one page, less its ends
 FARTHEST = 0x7fff               # no view begins beyond this byte; the kernel's verifier follows no farther
 
 
@@ -137,11 +139,62 @@ class Packet:
         """Put headers before the frame, all zero, free to assign, the cursor behind them.  Resizes."""
         self.data[:0] = bytes(sum(header.size for header in headers))
         self._resized()
+        return self._fresh(headers)
+
+    @overload
+    def insert(self, a: type[A], /) -> A: ...
+    @overload
+    def insert(self, a: type[A], b: type[B], /) -> tuple[A, B]: ...
+    @overload
+    def insert(self, a: type[A], b: type[B], c: type[C], /) -> tuple[A, B, C]: ...
+    @overload
+    def insert(self, a: type[A], b: type[B], c: type[C], d: type[D], /) -> tuple[A, B, C, D]: ...
+
+    def insert(self, *headers: type[Header]) -> Any:
+        """Put headers behind the Ethernet header, all zero, free to assign, the cursor behind them.  Resizes.
+
+        A frame without room for an Ethernet header rejects.
+        """
+        self._room()
+        self.data[14:14] = bytes(sum(header.size for header in headers))
+        self._resized()
+        self.cursor = 14
+        return self._fresh(headers)
+
+    @overload
+    def blank(self, a: type[A], /) -> A: ...
+    @overload
+    def blank(self, a: type[A], b: type[B], /) -> tuple[A, B]: ...
+    @overload
+    def blank(self, a: type[A], b: type[B], c: type[C], /) -> tuple[A, B, C]: ...
+    @overload
+    def blank(self, a: type[A], b: type[B], c: type[C], d: type[D], /) -> tuple[A, B, C, D]: ...
+
+    def blank(self, *headers: type[Header]) -> Any:
+        """Make the next bytes these headers, all zero, free to assign, and move the cursor behind them.
+
+        As `parse`, it rejects a packet that is too short, header by header.  Older views stay valid, and see zeros.
+        """
         views = []
         for header in headers:
-            views.append(header.at(self.data, self.cursor, self, fresh=True))
-            self.cursor += header.size
+            view = self._parse(header)
+            self.data[view._base:view._base + header.size] = bytes(header.size)
+            view._fresh = True
+            views.append(view)
         return views[0] if len(views) == 1 else tuple(views)
+
+    def resize(self, length: int) -> None:
+        """Cut the tail, or add zeros, so that the frame has `length` bytes, the outer tag not counted.  Resizes.
+
+        Fewer than 14 bytes (an Ethernet header, as Linux demands) reject as truncated; a frame that would grow beyond
+        `GROWN` bytes rejects as well.  An aggregate of several segments becomes one frame.
+        """
+        if length < 14:
+            raise Reject(Dropped.TRUNCATED)
+        if length > max(len(self.data), GROWN):
+            raise Reject(Dropped.RESIZE)
+        self.data[:] = self.data[:length].ljust(length, b"\0")
+        self._resized()
 
     def pop(self, *headers: type[Header]) -> None:
         """Remove as many bytes from the front as these headers take.  Resizes.
@@ -207,6 +260,13 @@ class Packet:
             raise Reject(Dropped.TRUNCATED)
         self.cursor = start + header.size
         return header.at(self.data, start, self)
+
+    def _fresh(self, headers: tuple[type[Header], ...]) -> Any:
+        views = []
+        for header in headers:
+            views.append(header.at(self.data, self.cursor, self, fresh=True))
+            self.cursor += header.size
+        return views[0] if len(views) == 1 else tuple(views)
 
     def _load(self, offset: int, size: int) -> int:
         start = self.cursor + offset

@@ -11,7 +11,8 @@ from ..compiler import ir
 from ..compiler.llvm import Emitter, Pointer
 from ..language.integers import storage, width
 from ..language.layout import Field, Header, Layout
-from ..language.packet import FARTHEST
+from ..language.packet import FARTHEST, GROWN
+from ..language.verdicts import Dropped
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,27 @@ def skip(emit: Emitter, call: ir.Call, truncated: int) -> None:
     emit.emit(f"store i64 {emit.value(f'add i64 {cursor}, {count}')}, ptr {emit.cursor}")
 
 
+def move_front(emit: Emitter, data: str, count: int) -> None:
+    """Bring the Ethernet header that lies `count` bytes behind `data` to it, and clear what it leaves and the rest."""
+    saved = [(first, bits, emit.value(f"load i{bits}, ptr {emit.offset(data, count + first)}, align 1"))
+             for first, bits in ((0, 64), (8, 32), (12, 16))]
+    for first, bits, part in saved:
+        emit.emit(f"store i{bits} {part}, ptr {emit.offset(data, first)}, align 1")
+    first = 14
+    while first < count + 14:
+        size = next(n for n in (8, 4, 2, 1) if first + n <= count + 14)
+        emit.emit(f"store i{size * 8} 0, ptr {emit.offset(data, first)}, align 1")
+        first += size
+
+
+def resizable(emit: Emitter, length: str, before: str) -> None:
+    """Reject what `Packet.resize` does."""
+    emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ult i64 {length}, 14"))
+    grows = emit.value(f"icmp ugt i64 {length}, {before}")
+    far = emit.value(f"icmp ugt i64 {length}, {GROWN}")
+    emit.reject(Dropped.RESIZE, emit.value(f"and i1 {grows}, {far}"))
+
+
 def age(emit: Emitter, address: str, spec: object, ttl: str) -> str:
     """The address of a mortal entry, or null if it is dead."""
     from ..language.tables import STAMP, TableSpec
@@ -229,4 +251,4 @@ def age(emit: Emitter, address: str, spec: object, ttl: str) -> str:
 
 
 __all__ = ["Change", "Pointer", "adjust", "age", "bounded", "continues", "copy_bytes", "key", "move_cursor",
-           "offset_of", "rewrite", "scalar", "skip", "stored"]
+           "move_front", "offset_of", "resizable", "rewrite", "scalar", "skip", "stored"]

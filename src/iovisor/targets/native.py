@@ -69,7 +69,7 @@ class Native(Target):
     # -- reaching the packet -----------------------------------------------------------------------------------------
 
     def loses(self, emit: Emitter, call: ir.Call) -> bool:
-        return call.op in ("push", "pop", "tag", "untag")
+        return call.op in ("push", "insert", "pop", "resize", "tag", "untag")
 
     def find(self, emit: Emitter, offset: str, size: int) -> tuple[str, str]:
         """A pointer to bytes of the packet, and whether they are beyond its end."""
@@ -202,6 +202,26 @@ class Native(Target):
         data = self._grow(emit, call.statics[0])
         emit.emit(f"call void @llvm.memset.p0.i64(ptr {data}, i8 0, i64 {call.statics[0]}, i1 false)")
         emit.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    @lowers("insert")
+    def insert(self, emit: Emitter, call: ir.Call) -> None:
+        count = call.statics[0]
+        self._require(emit, 14)
+        lowering.move_front(emit, self._grow(emit, count), count)
+        emit.emit(f"store i64 14, ptr {emit.cursor}")
+
+    @lowers("resize")
+    def resize(self, emit: Emitter, call: ir.Call) -> None:
+        length = emit.integer(call.args[0], 64)
+        data = self.word(emit, DATA, "ptr")
+        before = emit.value(f"sub i64 {self.word(emit, END)}, {self.word(emit, DATA)}")
+        lowering.resizable(emit, length, before)
+        more = emit.value(f"sub i64 {length}, {before}")
+        with emit.when(emit.value(f"icmp sgt i64 {more}, 0")):
+            emit.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+            emit.emit(f"call void @llvm.memset.p0.i64(ptr {emit.offset(data, before)}, i8 0, i64 {more}, i1 false)")
+        self.set_word(emit, END, emit.offset(data, length), "ptr")
         emit.emit(f"store i64 0, ptr {emit.cursor}")
 
     @lowers("pop")

@@ -24,7 +24,8 @@ from .bpf import BARE, Bpf
 NEAR = 256      # headers that end before this byte are pulled at the beginning
 
 LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, CB, DATA, DATA_END = 0, 8, 16, 20, 24, 28, 48, 76, 80
-STORE_BYTES, L4_CSUM, VLAN_PUSH, VLAN_POP, LOAD_BYTES, PULL, CHANGE_HEAD, ADJUST_ROOM = 9, 11, 18, 19, 26, 39, 43, 50
+STORE_BYTES, L4_CSUM, VLAN_PUSH, VLAN_POP, LOAD_BYTES, CHANGE_TAIL, PULL, CHANGE_HEAD, ADJUST_ROOM = \
+    9, 11, 18, 19, 26, 38, 39, 43, 50
 PSEUDO_HEADER, MANGLED_ZERO = 0x10, 0x20
 MAC_LEVEL = 1   # BPF_ADJ_ROOM_MAC
 
@@ -45,13 +46,14 @@ class Tc(Bpf):
         return emit.value(f"zext i32 {self.context_word(emit, offset)} to i64")
 
     def prologue(self, emit: Emitter) -> None:
-        self.grown = emit.slot("i1") if "pop" in emit.operations and emit.operations & {"push", "tag"} else ""
+        self.grown = emit.slot("i1") if emit.operations & {"pop", "insert"} and \
+            emit.operations & {"push", "tag", "insert"} else ""
         if self.grown:
             emit.emit(f"store i1 false, ptr {self.grown}")
         self.put_off: list[tuple[str, ...]] = []        # calls that mend checksums
         self.kept: set[ir.Var] = set()                  # what may be used until they are made
         if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length",
-                              "push", "pop", "punt"}:
+                              "push", "insert", "pop", "resize", "punt"}:
             self._settle_tag(emit)
         near = [high + n.statics[0].size if n.op != "load" else high + n.statics[0]
                 for n in ir.walk(emit.program) if isinstance(n, ir.Call) and n.op in ("parse", "peek", "load")
@@ -105,7 +107,7 @@ class Tc(Bpf):
             coverage = header.type.layout.coverage
             covered: bool = coverage is not None and coverage.scope == "transport"
             return covered or call.statics[1] is not None
-        return call.op in ("push", "pop", "tag", "untag", "retag")
+        return call.op in ("push", "insert", "pop", "resize", "tag", "untag", "retag")
 
     def reach(self, emit: Emitter, view: ir.Var) -> None:
         assert isinstance(view.type, ir.View)
@@ -249,7 +251,7 @@ class Tc(Bpf):
         Whether there is an inner one the kernel takes from `skb->protocol`, which resizing and writing leave as it
         was: a tag put before the bytes and taken away again makes it read them.
         """
-        if emit.operations & {"push", "pop"} or _writes_type(emit):
+        if emit.operations & {"push", "insert", "pop", "resize"} or _writes_type(emit):
             self._push_tag(emit, str(_RAW_8100), "0")
             emit.helper(VLAN_POP, "i64", "ptr %ctx")
         emit.helper(VLAN_POP, "i64", "ptr %ctx")
@@ -268,6 +270,32 @@ class Tc(Bpf):
     def push(self, emit: Emitter, call: ir.Call) -> None:
         self._grown(emit)
         self._checked(emit, emit.helper(CHANGE_HEAD, "i64", "ptr %ctx", f"i32 {call.statics[0]}", "i64 0"))
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    @lowers("insert")
+    def insert(self, emit: Emitter, call: ir.Call) -> None:
+        """The kernel puts bytes behind the MAC header of IP; of anything else, the header is moved by hand."""
+        count = call.statics[0]
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ult i64 {self.word(emit, LEN)}, 14"))
+        made = emit.slot("i64")
+        emit.emit(f"store i64 1, ptr {made}")
+        with emit.when(emit.value(f"xor i1 {emit.value(f'load i1, ptr {self.grown}')}, true")):
+            status = emit.helper(ADJUST_ROOM, "i64", "ptr %ctx", f"i32 {count}", f"i32 {MAC_LEVEL}", "i64 0")
+            emit.emit(f"store i64 {status}, ptr {made}")
+        with emit.when(emit.value(f"icmp ne i64 {emit.value(f'load i64, ptr {made}')}, 0")):
+            self._checked(emit, emit.helper(CHANGE_HEAD, "i64", "ptr %ctx", f"i32 {count}", "i64 0"))
+            self._grown(emit)
+            data, end = self.bounds(emit)
+            emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {emit.offset(data, count + 14)}, {end}"))
+            lowering.move_front(emit, data, count)
+        emit.emit(f"store i64 14, ptr {emit.cursor}")
+
+    @lowers("resize")
+    def resize(self, emit: Emitter, call: ir.Call) -> None:
+        length = emit.integer(call.args[0], 64)
+        lowering.resizable(emit, length, self.word(emit, LEN))
+        cut = emit.value(f"trunc i64 {length} to i32")
+        self._checked(emit, emit.helper(CHANGE_TAIL, "i64", "ptr %ctx", f"i32 {cut}", "i64 0"))
         emit.emit(f"store i64 0, ptr {emit.cursor}")
 
     @lowers("pop")
@@ -309,7 +337,7 @@ class Tc(Bpf):
         emit.jump(head)
         emit.label(after)
         cut = emit.value(f"trunc i64 {stop} to i32")
-        self._checked(emit, emit.helper(38, "i64", "ptr %ctx", f"i32 {cut}", "i64 0"))
+        self._checked(emit, emit.helper(CHANGE_TAIL, "i64", "ptr %ctx", f"i32 {cut}", "i64 0"))
 
     # -- checksums ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from ..language.verdicts import Dropped
 from . import lowering
 from .bpf import LOOKUP, MAP_BY_INDEX, Bpf
 
-ADJUST_HEAD, LOAD_BYTES = 44, 189
+ADJUST_HEAD, ADJUST_TAIL, LOAD_BYTES = 44, 65, 189
 TAG_AT = 12             # where the outer tag lies in the bytes
 ABORTED, DROPPED, PASSED = 0, 1, 2
 _RAW = [int.from_bytes(t.to_bytes(2, "big"), "little") for t in TPIDS]
@@ -40,7 +40,7 @@ class Xdp(Bpf):
 
     def prologue(self, emit: Emitter) -> None:
         self.put_off: dict[ir.Var, lowering.Change] = {}        # checksums that wait for the next rewrite
-        self.lifted = bool(emit.operations & {"push", "pop", "tag", "untag", "retag"}) or any(
+        self.lifted = bool(emit.operations & {"push", "insert", "pop", "resize", "tag", "untag", "retag"}) or any(
             _ambiguous(place, size) for place, size in _accesses(emit))
         self.front = any(emit.places[view][0] + first < TAG_AT for view, first in _fields(emit))
         self.seen: str = ""
@@ -110,7 +110,7 @@ class Xdp(Bpf):
         return TAG_AT - low if low == high and low < TAG_AT < low + view.type.layout.size else None
 
     def loses(self, emit: Emitter, call: ir.Call) -> bool:
-        return call.op in ("push", "pop", "tag", "untag")
+        return call.op in ("push", "insert", "pop", "resize", "tag", "untag")
 
     def reach(self, emit: Emitter, view: ir.Var) -> None:
         assert isinstance(view.type, ir.View)
@@ -283,6 +283,25 @@ class Xdp(Bpf):
             size = next(n for n in (8, 4, 2, 1) if offset + n <= count)
             emit.emit(f"store i{size * 8} 0, ptr {emit.offset(data, offset)}, align 1")
             offset += size
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    @lowers("insert")
+    def insert(self, emit: Emitter, call: ir.Call) -> None:
+        count = call.statics[0]
+        self._room(emit)
+        emit.reject(Dropped.RESIZE, _failed(emit, emit.helper(ADJUST_HEAD, "i64", "ptr %ctx", f"i32 {-count}")))
+        data, end = self.bounds(emit)
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {emit.offset(data, count + 14)}, {end}"))
+        lowering.move_front(emit, data, count)
+        emit.emit(f"store i64 14, ptr {emit.cursor}")
+
+    @lowers("resize")
+    def resize(self, emit: Emitter, call: ir.Call) -> None:
+        length = emit.integer(call.args[0], 64)
+        before = self.frame_length(emit)
+        lowering.resizable(emit, length, before)
+        more = emit.value(f"trunc i64 {emit.value(f'sub i64 {length}, {before}')} to i32")
+        emit.reject(Dropped.RESIZE, _failed(emit, emit.helper(ADJUST_TAIL, "i64", "ptr %ctx", f"i32 {more}")))
         emit.emit(f"store i64 0, ptr {emit.cursor}")
 
     @lowers("pop")
