@@ -141,7 +141,8 @@ def test_a_reset_is_not_reset() -> None:
 
 def test_echo_of_linux() -> None:
     verdict, reply = ran(frames.ECHO4, 2)
-    want = BACK / ipv4(src="10.0.0.2", dst="10.0.0.1", id=0xc6bb, df=1) / icmp(type=0, rest=0x2bb20001) / bytes(range(8))
+    want = BACK / ipv4(src="10.0.0.2", dst="10.0.0.1", id=0xc6bb, df=1) / icmp(type=0, rest=0x2bb20001) \
+        / bytes(range(8))
     assert verdict == forward(2) and reply[6:12] == bytes.fromhex("02000000000b") and reply[14:] == bytes(want)[14:]
     assert ran(frames.ECHO6, 2)[0] == forward(2)
 

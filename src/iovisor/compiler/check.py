@@ -449,24 +449,14 @@ class Checker:
         return Fact(0, 1)
 
     def call_push(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
+        if args and expr.op == "resize" and not 0 <= args[0][0] <= args[0][1] <= LONGEST:
+            raise CompileError(f"a frame has 0 to {LONGEST:,} bytes, this may be {_big(args[0][1])}: bound it, e.g. "
+                               "`min(n, 1500)`", expr.args[0].span)
         self.stale(state, "packet")
-        state.cursor = 0, 0
+        state.cursor = (14, 14) if expr.op == "insert" else (0, 0)
         return Fact()
 
-    call_pop = call_tag = call_untag = call_push
-
-    def call_insert(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
-        self.stale(state, "packet")
-        state.cursor = 14, 14
-        return Fact()
-
-    def call_resize(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
-        low, high = args[0]
-        if low < 0 or high > LONGEST:
-            raise CompileError(f"a frame has 0 to {LONGEST:,} bytes, this may be "
-                               f"{'negative' if low < 0 else _big(high)}: bound it, e.g. `min(n, 1500)`",
-                               expr.args[0].span)
-        return self.call_push(expr, state, args)
+    call_insert = call_pop = call_resize = call_tag = call_untag = call_push
 
     def call_get(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
         spec = expr.statics[0]

@@ -162,8 +162,8 @@ def _blank(build: Expressions, request: Request) -> Value:
     views: list[Value] = []
     for kind in headers(build, request):
         view = build.bind(call("parse", request.span, ir.View(kind, "packet", False, True), statics=(kind,)))
-        for name, described in kind.fields.items():
-            zero = ir.Const(request.span, ir.Int(128 if described.bits > 64 else 64), 0)
+        for name, field in kind.fields.items():
+            zero = ir.Const(request.span, ir.Int(128 if field.bits > 64 else 64), 0)
             build.out.append(ir.SetField(request.span, view, name, zero))
         views.append(build.read(view, request.span))
     return views[0] if len(views) == 1 else Tuple(tuple(views))

@@ -9,7 +9,7 @@ other for ever (RFC 1122 section 3.2.2, RFC 1812 section 4.3.2.7, RFC 4443 secti
 fragment, or what went to many; never to what is no single host.  How *often* is the caller's to limit.
 
 Everything here resizes: older views are stale, and what is needed of them is read before.  Errors quote as much as
-fits in 576 bytes (RFC 1812 section 4.3.2.3) or 1280 (RFC 4443 section 2.4 c), and nothing behind the datagram's own end.
+fits in 576 bytes (RFC 1812 section 4.3.2.3) or 1280 (RFC 4443 section 2.4 c), and nothing behind the datagram's end.
 
 On TC the quoted packet may have a partial checksum, which stays as it is.  Such a packet comes from this machine, the
 answer goes back there, and there nobody looks at it again.
