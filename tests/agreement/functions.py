@@ -444,7 +444,8 @@ class Blanks(Function):
     def ingress(self, pkt: Packet) -> Verdict:
         eth = pkt.parse(Ethernet)
         old = pkt.peek(IPv4)
-        require(old is not None)
+        if old is None:
+            return drop(Reason.ODD)
         eth.dst = old.dst
         if pkt.port == 0:
             ip, icmp = pkt.blank(IPv4, IcmpEcho)
