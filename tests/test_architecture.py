@@ -31,7 +31,7 @@ LAYERS: dict[str, set[str]] = {
     "fabric": {"language", "compiler", "kernel", "targets"},
     "model": set(),
     "store": set(),
-    "control": {"model", "store", "fabric"},
+    "control": {"model", "store", "fabric", "functions", "language"},
 }
 BELOW_CLI = {*LAYERS, "testing"}
 LAYERS |= {"testing": BELOW_CLI, "cli": BELOW_CLI}
@@ -41,6 +41,9 @@ OUTSIDE: dict[str, set[str]] = {
     "llvmlite": {"compiler", "targets"},
     "click": {"cli"},
     "rich": {"cli"},
+    "pydantic": {"model", "control"},
+    "pydantic_core": {"model", "control"},
+    "yaml": {"model"},
     "pytest": {"testing"},
     "hypothesis": {"testing"},
 }

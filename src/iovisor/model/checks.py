@@ -1,0 +1,181 @@
+"""What it takes two places of a document, or the kinds of its functions, to see; and the normal form.
+
+Checks go on after a problem, as far as what they look at is sound: an endpoint that is broken is left out, and its name
+counts as known.  A policy is refused rather than kept: one that is accepted and not enforced would be believed in.
+"""
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from .errors import Path, alike
+from .kinds import Kind, Kinds, UnknownKind, is_own
+from .paths import Paths
+from .references import natural
+from .schema import ATTACHMENTS, INSIDE, Endpoint, Function, Network
+from .tree import Problems
+
+SMALLEST_IPV6_MTU = 1280        # RFC 8200, section 5
+
+
+def check(network: Network, problems: Problems, kinds: Kinds, doubtful: Collection[str],
+          numbers: Sequence[int]) -> Network:
+    """The network in its normal form, if there are no problems.
+
+    `doubtful`: functions and endpoints that are in the text and, broken, not in the network.  `numbers`: which of the
+    text's links the network's are.
+    """
+    if network.policies:
+        problems.add(("policies",), "policies are not enforced yet, and so are refused",
+                     "leave them out; an acl on a link filters in the meantime", key=True)
+    for name in network.functions.keys() & network.endpoints.keys():
+        line = problems.line(("functions", name))
+        problems.add(("endpoints", name), f"{name} is the name of a function, in line {line}",
+                     "paths name both: give one of them another name", key=True)
+    found: dict[str, Kind | None] = {}
+    functions = {name: _function(name, one, problems, kinds, found) for name, one in network.functions.items()}
+    endpoints = {name: _endpoint(name, one, network, problems) for name, one in network.endpoints.items()}
+    _between(network, problems)
+    paths = Paths(network, problems, found, doubtful)
+    links = paths.normal(numbers)
+    for group in ("endpoints", "functions"):
+        for name in getattr(network, group).keys() - paths.mentioned:
+            problems.add((group, name), f"nothing is linked to {name}",
+                         f"add a link, such as [{name}, ...], or leave it out", key=True, warning=True)
+    problems.found = [one for one in problems.found if not (one.warning and doubtful and one.path[1] in doubtful)]
+    return network.model_copy(update={
+        "labels": _ordered(network.labels), "functions": _ordered(functions), "endpoints": _ordered(endpoints),
+        "links": links})
+
+
+def _ordered(mapping: dict[str, Any]) -> dict[str, Any]:
+    return {name: mapping[name] for name in sorted(mapping, key=natural)}
+
+
+# -- functions -------------------------------------------------------------------------------------------------------
+
+def _function(name: str, function: Function, problems: Problems, kinds: Kinds,
+              found: dict[str, Kind | None]) -> Function:
+    path = ("functions", name)
+    try:
+        kind = found[name] = kinds.find(function.kind, problems.file)
+    except UnknownKind as unknown:
+        found[name] = None
+        fix = unknown.fix or ("" if is_own(function.kind) else alike(function.kind, kinds.names()))
+        problems.add((*path, "kind"), unknown.what, fix)
+        return function
+    config, faults = kind.configured(function.config)
+    for fault in faults:
+        at = (*path, "config", *fault.path)
+        if fault.missing:
+            problems.add(at, fault.what, fault.fix)
+        else:
+            problems.add(at, fault.what, fault.fix, key=fault.unknown)
+    return function.model_copy(update={"config": config, "labels": _ordered(function.labels)})
+
+
+# -- endpoints -------------------------------------------------------------------------------------------------------
+
+def _endpoint(name: str, one: Endpoint, network: Network, problems: Problems) -> Endpoint:
+    path = ("endpoints", name)
+    _attachment(path, one, problems)
+    own = [ipaddress.ip_interface(text) for text in one.addresses]
+    for index, address in enumerate(own):
+        if any(address.ip == other.ip for other in own[:index]):
+            problems.add((*path, "addresses", index), f"{address.ip} is here a second time", "remove one of the two")
+    versions = set()
+    for index, text in enumerate(one.gateways):
+        gateway, at = ipaddress.ip_address(text), (*path, "gateways", index)
+        near = [address for address in own if address.version == gateway.version]
+        if gateway.version in versions:
+            problems.add(at, f"{name} has a gateway for IPv{gateway.version} already",
+                         "keep one; a router chooses between several")
+        elif any(gateway == address.ip for address in near):
+            problems.add(at, f"{gateway} is {name}'s own address", "name the router's")
+        elif not any(gateway in address.network for address in near) and not gateway.is_link_local:
+            reach = " or ".join(dict.fromkeys(str(address.network) for address in near))
+            problems.add(at, f"the gateway {gateway} is outside of {reach}" if near else
+                         f"{name} has no IPv{gateway.version} address, and so no way to the gateway {gateway}",
+                         f"name one in {reach}, or correct the prefix length" if near else
+                         "add an address in the gateway's prefix")
+        versions.add(gateway.version)
+    if one.mtu is not None and one.mtu > network.mtu:
+        problems.add((*path, "mtu"), f"{name} would send packets of {one.mtu} bytes, and the network carries "
+                     f"{network.mtu}", f"write at most {network.mtu} here, or raise the network's mtu")
+    if any(address.version == 6 for address in own) and (one.mtu or network.mtu) < SMALLEST_IPV6_MTU:
+        problems.add((*path, "mtu"), f"IPv6 needs an MTU of {SMALLEST_IPV6_MTU} at least, and {name} has "
+                     f"{one.mtu or network.mtu}", "raise it, or use IPv4 only")
+    return one.model_copy(update={
+        "share": None if one.share == "whole" else one.share, "labels": _ordered(one.labels),
+        "interface": None if one.interface == INSIDE else one.interface})
+
+
+def _attachment(path: Path, one: Endpoint, problems: Problems) -> None:
+    given = [name for name in ATTACHMENTS if getattr(one, name) is not None]
+    for extra in given[1:]:
+        problems.add((*path, extra), f"{path[-1]} is attached to {' and '.join(given)}",
+                     "keep one: an endpoint is attached once", key=True)
+    for field, needs in (("interface", "netns"), ("share", "device"), ("vlan", "device")):
+        if getattr(one, field) is not None and needs not in given and (field, one.share) != ("share", "vlan"):
+            problems.add((*path, field), f"`{field}` goes with `{needs}`", f"add `{needs}`, or leave `{field}` out",
+                         key=True)
+    if one.device is not None and one.share == "mac" and one.mac is None:
+        problems.add((*path, "share"), "a share by MAC address needs one", "add `mac: 02:...`")
+    if one.device is not None and one.share == "vlan" and one.vlan is None:
+        problems.add((*path, "share"), "a share by VLAN needs one", "add `vlan: 100`")
+    if one.vlan is not None and one.share not in (None, "vlan"):
+        problems.add((*path, "vlan"), f"`vlan` goes with `share: vlan`, not with `share: {one.share}`",
+                     "leave one of the two out", key=True)
+    if not given:
+        problems.add(path, f"{path[-1]} is attached to nothing", "add `netns`, `tap` or `device`", key=True,
+                     warning=True)
+
+
+def _between(network: Network, problems: Problems) -> None:
+    """What two endpoints must not have in common, and what they must."""
+    taken: dict[tuple[str, ...], Path] = {}
+    spans: dict[Any, tuple[str, int]] = {}
+    prefixes: dict[Any, tuple[str, Any]] = {}
+    for name, one in network.endpoints.items():
+        path = ("endpoints", name)
+        once: list[tuple[tuple[str, ...], Path]] = []
+        if one.mac is not None:
+            once.append((("the MAC address", one.mac), (*path, "mac")))
+        if one.attachment:
+            once.append(((one.attachment, held(one)[1]), (*path, one.attachment)))
+        addresses = [ipaddress.ip_interface(text) for text in one.addresses]
+        for index, address in enumerate(addresses):
+            if all(address.ip != other.ip for other in addresses[:index]):
+                once.append((("the address", str(address.ip)), (*path, "addresses", index)))
+        for what, at in once:
+            before = taken.setdefault(what, at)
+            if before is not at:
+                problems.add(at, f"{' '.join(what)} is {before[1]}'s already, in line {problems.line(before)}",
+                             "give each its own")
+        for index, address in enumerate(addresses):
+            mtu = one.mtu or network.mtu
+            other, theirs = spans.setdefault(address.network, (name, mtu))
+            if theirs != mtu:
+                at = (*path, "mtu") if one.mtu else (*path, "addresses", index)
+                problems.add(at, f"{name} has an MTU of {mtu} and {other} of {theirs}, both in {address.network}",
+                             "hosts of one prefix need one MTU")
+            other, network_of = prefixes.setdefault((address.network.version, address.network.network_address),
+                                                    (name, address.network))
+            if network_of != address.network:
+                problems.add((*path, "addresses", index),
+                             f"{address.network} here and {network_of} at {other} overlap",
+                             "hosts that disagree on the prefix length miss each other", warning=True)
+
+
+def held(one: Endpoint) -> tuple[str, str]:
+    """What an endpoint takes for itself on its machine: `netns web1 eth0`, `tap tap-db`, `device eno2 vlan 10`."""
+    if one.netns is not None:
+        return "netns", f"{one.netns} {one.inside}"
+    if one.tap is not None:
+        return "tap", one.tap
+    share = {"vlan": f" vlan {one.vlan}", "mac": f" mac {one.mac}"}.get(one.share or "", "")
+    return ("device", f"{one.device}{share}") if one.device is not None else ("", "")
+
+
+__all__ = ["check", "held"]

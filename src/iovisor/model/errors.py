@@ -1,0 +1,74 @@
+"""What is wrong with a document, and where.
+
+    ModelError
+    └── Refused (ValueError)     documents that cannot stand; all that is wrong with them, each a `Problem`
+
+A problem says what, where (file, line, column and path in the document) and how to mend it.  A document is read to its
+end before it is refused: whoever wrote it mends all of it at once.  A warning is a problem that refuses nothing.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TypeAlias
+
+#: The way into a document: names of fields and numbers of items.
+Path: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One mistake.  Lines and columns count from 1; they are 0 where there is no text, as in a request's body."""
+
+    file: str
+    line: int
+    column: int
+    path: Path
+    what: str
+    fix: str = ""
+    warning: bool = False
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        at = f"{spelled(self.path)}: " if self.path else ""
+        said = f"{where}: {'warning: ' if self.warning else ''}{at}{self.what}"
+        return f"{said}\n    {self.fix}" if self.fix else said
+
+    @property
+    def pointer(self) -> str:
+        """The path as a JSON pointer (RFC 6901)."""
+        return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in self.path)
+
+
+class ModelError(Exception):
+    """The root of everything `iovisor.model` raises."""
+
+
+class Refused(ModelError, ValueError):
+    """Documents with mistakes; `problems` has them in the order of the text, warnings among them."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = sorted(set(problems), key=lambda p: (p.file, p.line, p.column, p.what))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def spelled(path: Path) -> str:
+    """`functions.fw.config.rules[2].action`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def alike(name: object, known: Iterable[str]) -> str:
+    """Advice for a name that is not known: the one that was meant, or all there are."""
+    names = sorted(known)
+    if not isinstance(name, str):
+        near = []
+    else:
+        near = get_close_matches(name, names, 1, 0.6) or [n for n in names if n.lower() == name.lower()]
+    if near:
+        return f"did you mean {near[0]}?"
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"there is {', '.join(names[:12])}{more}" if names else "there is none"
+
+
+__all__ = ["ModelError", "Path", "Problem", "Refused", "alike", "spelled"]
