@@ -28,7 +28,7 @@ LAYERS: dict[str, set[str]] = {
     "compiler": {"language"},
     "kernel": set(),
     "targets": {"language", "compiler", "kernel"},
-    "fabric": {"language", "compiler", "kernel", "targets"},
+    "fabric": {"language", "wire", "compiler", "kernel", "targets"},
     "model": set(),
     "store": set(),
     "control": {"model", "store", "fabric", "functions", "language"},

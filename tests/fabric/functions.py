@@ -6,10 +6,12 @@ from typing import ClassVar
 from iovisor.language import (
     FLOOD,
     Array,
+    HOST,
     Config,
     Counter,
     Function,
     Hash,
+    Metadata,
     Packet,
     Port,
     Ports,
@@ -20,11 +22,13 @@ from iovisor.language import (
     handles,
     ports,
     punt,
+    require,
     table,
     u8,
     u32,
     u64,
 )
+from iovisor.wire import Ethernet, IPv4
 
 
 class Through(Function):
@@ -165,4 +169,58 @@ class LoudBeacon(Beacon):
 
     def egress(self, pkt: Packet) -> Verdict:
         self.left[pkt.port] = self.left[pkt.port] + 1
+        return forward(pkt.port)
+
+
+class Marks(Metadata):
+    """What `Marker` says of a packet."""
+
+    number: u32 = 0
+
+
+class Marker(Function):
+    """Two ports; counts in the packet's metadata how many of its kind the packet has met, and drops the fifth time."""
+
+    inside: Port
+    outside: Port
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        marks = pkt.meta(Marks)
+        if marks.number >= 4:
+            return drop(200)
+        marks.number = marks.number + 1
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+
+
+class Older(Function):
+    """Two ports; takes one from the TTL of IPv4, and hands what has none left to the host."""
+
+    inside: Port
+    outside: Port
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth, ip = pkt.parse(Ethernet, IPv4)
+        require(eth.type == 0x800)
+        if ip.ttl <= 1:
+            return HOST
+        pkt.rewrite(ip, ttl=ip.ttl - 1)
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+
+
+class Tagger(Function):
+    """Two ports; tags what goes out and untags what comes in; counts at egress."""
+
+    inside: Port
+    outside: Port
+    left: Counter = table(2)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        if pkt.port == self.inside:
+            pkt.tag(7)
+            return forward(self.outside)
+        pkt.untag()
+        return forward(self.inside)
+
+    def egress(self, pkt: Packet) -> Verdict:
+        self.left.add(pkt.port)
         return forward(pkt.port)

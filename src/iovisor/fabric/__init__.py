@@ -8,6 +8,7 @@
     slowpath        punted packets to handlers, and back
     upgrade         a new image takes over the tables
     pins, adoption  a network outlives its process, and another adopts it
+    trace           what would become of a packet: rehearsal, explanation, itinerary
     joins, counters, images, grace
 
 `Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come:
@@ -22,5 +23,6 @@ from .joins import PortRef
 from .network import Network
 from .running import Running
 from .storm import Storm
+from .trace import Disagreement, Trace
 
-__all__ = ["Edge", "Instance", "Network", "PortRef", "Running", "Storm", "Traffic"]
+__all__ = ["Disagreement", "Edge", "Instance", "Network", "PortRef", "Running", "Storm", "Trace", "Traffic"]

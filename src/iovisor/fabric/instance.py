@@ -76,6 +76,10 @@ class Instance:
             raise ValueError(f"{self.name} has no port {port}; it has {self.function.spec().port_count}, from 0")
         return port
 
+    def port_name(self, port: int) -> str:
+        """A port's name if the function gives it one of its own, else its number."""
+        return next((name for name, number in self.function.spec().ports.items() if number == port), str(port))
+
     def lead(self, port: int, onward: Program | None, hook: Program | None = None, inline: bool = True) -> None:
         """Join a port: `onward` is where its packets go, `hook` what ends the egress stage at a device.
 

@@ -36,6 +36,7 @@ from .joins import Join, PortRef
 from .pins import Place, Unpinned
 from .slowpath import Served, SlowPath, finished
 from .storm import Storm
+from .trace import Trace, Walk
 from .wiring import Wiring
 
 FABRIC = "fabric"
@@ -252,6 +253,13 @@ class Network(Wiring):
         """Drops by instance and reason; those between functions under "fabric"."""
         found = {name: instance.drops for name, instance in self.instances.items()}
         return {name: drops for name, drops in {**found, FABRIC: self._counters.drops}.items() if drops}
+
+    def trace(self, packet: Packet | bytes, at: str | PortRef) -> Trace:
+        """What would become of a packet that came into a port now; nothing is touched.
+
+        ValueError: the kernel cannot try such a frame (fewer than 14 or more than 3500 bytes, cut IP headers).
+        """
+        return Walk(self.instances, self.joins, packet, self._ref(at)).follow()
 
     @property
     def storm(self) -> Storm:

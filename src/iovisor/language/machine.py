@@ -10,7 +10,8 @@ Every target keeps the same four words (`Machine`), in this order, in memory its
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from .integers import u64
 from .layout import Layout, Record
@@ -68,6 +69,17 @@ def forget(listener: Callable[[Machine], None]) -> None:
 def _tell() -> None:
     for listener in _listeners:
         listener(MACHINE)
+
+
+@contextmanager
+def instead(other: Machine) -> Iterator[None]:
+    """Let the Python of this process see another machine meanwhile; no target is told."""
+    global MACHINE
+    usual, MACHINE = MACHINE, other
+    try:
+        yield
+    finally:
+        MACHINE = usual
 
 
 class Clock:

@@ -27,7 +27,6 @@ from ..wire import (
     Arp,
     ArpOperation,
     Ethernet,
-    EtherType,
     Extension,
     Fragment,
     Icmp,
@@ -39,20 +38,15 @@ from ..wire import (
     Udp,
     Vlan,
 )
+from ..wire.dissection import NUMBER, PROTOCOLS, TYPES, dissect
 
 EXPERIMENTAL = 0x88b5                       # IEEE 802, for local experiments: the type of a frame with bare payload
-MOST_LAYERS = 24                            # that `describe` looks through
 
-TYPES: dict[type[Header], int] = {IPv4: EtherType.IPV4, IPv6: EtherType.IPV6, Arp: EtherType.ARP, Vlan: EtherType.VLAN}
-PROTOCOLS: dict[type[Header], int] = {
-    Icmp: IpProtocol.ICMP, IPv4: IpProtocol.IPV4, Tcp: IpProtocol.TCP, Udp: IpProtocol.UDP, IPv6: IpProtocol.IPV6,
-    Fragment: IpProtocol.FRAGMENT, Icmp6: IpProtocol.ICMP6, Extension: IpProtocol.DESTINATION}
 #: Fields that follow from the rest of the frame.
 AUTOMATIC: dict[type[Header], tuple[str, ...]] = {
     Ethernet: ("type",), Vlan: ("type",), IPv4: ("checksum", "length", "proto", "ihl"), IPv6: ("length", "next"),
     Extension: ("length", "next"), Fragment: ("next",), Udp: ("checksum", "length"), Tcp: ("checksum", "offset"),
     Icmp: ("checksum",), Icmp6: ("checksum",)}
-NUMBER = {Ethernet: "type", Vlan: "type", IPv4: "proto", IPv6: "next", Extension: "next", Fragment: "next"}
 ZERO = {Ethernet: ("dst", "src"), Arp: ("sender_mac", "sender_ip", "target_ip"), Vlan: ("vid",), Icmp: ("type",),
         Icmp6: ("type",), IPv4: ("src", "dst"), IPv6: ("src", "dst"), Udp: ("src", "dst"), Tcp: ("src", "dst", "flags"),
         Fragment: ("offset", "more", "id")}
@@ -334,48 +328,14 @@ def _checksum(data: bytes) -> int:
 
 def _dissect(data: bytes) -> Iterator[Layer | Trailer | bytes]:
     """The layers of a frame with every field given; what cannot be read is bytes."""
-    at, end = 0, len(data)
-    kind: type[Header] | None = Ethernet
-    number: int | None = None
-    for _ in range(MOST_LAYERS):
-        if kind is None or at + kind.size > end:
-            break
-        header = kind.decode(data[at:at + kind.size])
-        values = {name: getattr(header, name) for name in kind.fields}
-        size, last = kind.size, end
-        if kind is IPv4:
-            size, last = max(values["ihl"] * 4, 20), at + values["length"]
-        elif kind is Tcp:
-            size = max(values["offset"] * 4, 20)
-        elif kind is Extension:
-            size = values["length"] * 8 + 8
-        elif kind is IPv6:
-            last = at + size + values["length"]
-        if at + size > end:
-            break
-        end = min(end, max(last, at + size))
-        yield Layer(kind, values, data[at + kind.size:at + size], number)
-        at += size
-        kind, number = _next(kind, values)
-    if at < end:
-        yield data[at:end]
-    if end < len(data):
-        yield Trailer(data[end:])
-
-
-def _next(kind: type[Header], values: dict[str, int]) -> tuple[type[Header] | None, int | None]:
-    if kind not in NUMBER:
-        return None, None
-    number = values[NUMBER[kind]]
-    if kind in (Ethernet, Vlan):
-        known = {int(n): k for k, n in TYPES.items()} | {int(EtherType.SERVICE_VLAN): Vlan}
-        return known.get(number), None
-    if kind in (IPv4, Fragment) and values["offset"]:
-        return None, None
-    if number in (IpProtocol.HOP_BY_HOP, IpProtocol.ROUTING, IpProtocol.DESTINATION):
-        return (Extension, number) if kind is not IPv4 else (None, None)
-    found = {int(n): k for k, n in PROTOCOLS.items() if k is not Extension}.get(number)
-    return (None if found is Fragment and kind is IPv4 else found), None
+    found = dissect(data)
+    for part in found.parts:
+        values = {name: getattr(part.header, name) for name in part.kind.fields}
+        yield Layer(part.kind, values, part.options, part.number)
+    if found.payload:
+        yield found.payload
+    if found.trailer:
+        yield Trailer(found.trailer)
 
 
 def _brief(parts: list[Layer | Trailer | bytes], index: int, part: Layer, data: bytes) -> Layer:
