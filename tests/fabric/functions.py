@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from iovisor.language import (
     FLOOD,
-    Array,
     HOST,
+    Array,
     Config,
     Counter,
     Function,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from iovisor.fabric import Network, Trace
 from iovisor.functions.acl import Acl
 from iovisor.functions.switch import Switch
-from iovisor.kernel import Map
+from iovisor.kernel import Map, MapKind
 from iovisor.language import Function, Packet, Verdict, drop
 from iovisor.testing import Capture
 from iovisor.testing.packets import ethernet, ipv4, udp, vlan
@@ -45,7 +45,8 @@ def maps(net: Network) -> dict[str, list[tuple[bytes, bytes]]]:
         found |= {f"{name}.next.{key}": value for key, value in instance.loaded.nexts.items()}
         found |= {f"{name}.root.{key}": value for key, value in instance.roots.items()} | {
             f"{name}.members": instance.members}
-    return {name: list(value.items()) for name, value in found.items()}
+    return {name: list(value.items()) if value.spec.kind is MapKind.PROGRAM_ARRAY else sorted(value.lookup_batch())
+            for name, value in found.items()}
 
 
 # -- the same as what happens ----------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def four() -> Iterator[tuple[Place, list[Capture]]]:
         yield at, [undo.enter_context(Capture(host.namespace, "eth0")) for host in at.hosts]
 
 
-@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate],
+@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate],
            suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(topology=topologies(), sent=st.lists(frames, min_size=1, max_size=4), data=st.data())
 def test_a_packet_does_what_the_trace_said(four: tuple[Place, list[Capture]], topology: tuple[

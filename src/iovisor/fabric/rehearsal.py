@@ -204,10 +204,13 @@ class Rehearsal:
 def _twin(function: Function) -> Function:
     """The same function with tables of its own, empty."""
     twin = copy.copy(function)
-    twin.tables, twin.drops = {}, {}
+    twin.tables, twin.drops, twin.outbox, twin.post = {}, {}, [], None
     for name, found in function.tables.items():
         twin.tables[name] = TABLES[found.spec.kind](replace(found.spec))
-        setattr(twin, name, twin.tables[name])
+        if "." not in name:
+            setattr(twin, name, twin.tables[name])
+    for name, part in twin.spec().parts.items():
+        setattr(twin, name, part.held(twin, name))
     return twin
 
 

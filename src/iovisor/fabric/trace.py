@@ -12,8 +12,8 @@ the memory the flood program reads; where the record of joins or the reference s
 
 What the fabric keeps with a packet is kept here: metadata, hops, and the tail calls made, because a walk that nears the
 kernel's limit goes around the recirculation device and on behind those that wait there already.  Not shown is what is
-not the packet's own: a device that is down, a full backlog, a budget for copies that others have spent, aggregates of 64 kB
-and unfinished checksums.
+not the packet's own: a device that is down, a full backlog, a budget for copies that others have spent, aggregates
+of 64 kB, and unfinished checksums.
 """
 from __future__ import annotations
 
