@@ -39,8 +39,8 @@ mutants: bootstrap ## break the code on purpose, and see that a test notices
 
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 lock: bootstrap ## take the newest versions that pyproject.toml allows into the locks
-	@$(COMPILE) pyproject.toml --extra compile -o requirements.lock
-	@$(COMPILE) pyproject.toml --extra compile --group dev -c requirements.lock -o requirements-dev.lock
+	@$(COMPILE) pyproject.toml --extra compile --extra daemon -o requirements.lock
+	@$(COMPILE) pyproject.toml --extra compile --extra daemon --group dev -c requirements.lock -o requirements-dev.lock
 	@$(COMPILE) --group bench -o requirements-bench.lock
 
 clean: ## remove .venv and everything else that was made

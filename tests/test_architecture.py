@@ -31,7 +31,7 @@ LAYERS: dict[str, set[str]] = {
     "fabric": {"language", "wire", "compiler", "kernel", "targets"},
     "model": set(),
     "store": set(),
-    "control": {"model", "store", "fabric", "functions", "language"},
+    "control": {"model", "store", "fabric", "kernel", "compiler", "functions", "language"},
 }
 BELOW_CLI = {*LAYERS, "testing"}
 LAYERS |= {"testing": BELOW_CLI, "cli": BELOW_CLI}
@@ -44,6 +44,9 @@ OUTSIDE: dict[str, set[str]] = {
     "pydantic": {"model", "control"},
     "pydantic_core": {"model", "control"},
     "yaml": {"model"},
+    "fastapi": {"control"},
+    "starlette": {"control"},
+    "uvicorn": {"control"},
     "pytest": {"testing"},
     "hypothesis": {"testing"},
 }

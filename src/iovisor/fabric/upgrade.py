@@ -27,7 +27,7 @@ def take_over(instance: Instance, kind: type[Function]) -> None:
     The caller settles the roots.  ValueError: the new kind does not fit in the old one's place.
     """
     old, loaded = instance.function, instance.loaded
-    _check(instance.name, old, kind)
+    check(instance.name, old, kind)
     try:
         known = kind.spec().config.types
         fresh = kind(**{name: getattr(old.config, name) for name in old.config.types if name in known})
@@ -49,7 +49,8 @@ def take_over(instance: Instance, kind: type[Function]) -> None:
         fresh.configure(old.config, fresh.config)
 
 
-def _check(name: str, old: Function, kind: type[Function]) -> None:
+def check(name: str, old: Function, kind: type[Function]) -> None:
+    """Whether `kind` could take over from `old`; ValueError says why not."""
     was, would = old.spec(), kind.spec()
     if was.ports != would.ports:
         raise ValueError(f"{name} has the ports {was.ports}, {would.name} would have {would.ports}")

@@ -1,0 +1,118 @@
+"""From the shape that stands to the one that is wanted, all of it or nothing.
+
+This is the only place that changes a running network.  It has two halves, because the decision is the store's: `turn`
+makes the new shape carry the packets and takes nothing away that the old one needs, tables above all; then the store
+says that the new one is current, in one transaction; then `tidy` takes away what is left over.  An error in `turn`
+leads back to the old shape.  A process that dies before the store's transaction comes back to the old shape, with its
+state; one that dies after it to the new: at start, each network is turned to what the store calls current.
+
+What is not so yet: a function whose kind changes so much that its tables cannot be kept is replaced, and a failure
+after that brings it back empty.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..fabric import Network, upgrade
+from ..kernel import rcu
+from .shape import Shape, Step, difference
+
+
+def plan(network: Network, wanted: Shape) -> list[Step]:
+    """What `turn` and `tidy` would do."""
+    return list(difference(Shape.of(network), wanted, keeping(network, wanted)))
+
+
+def from_nothing(wanted: Shape) -> list[Step]:
+    """What it would take where there is no network yet."""
+    return list(difference(Shape(), wanted))
+
+
+def turn(network: Network, wanted: Shape, before_traffic: Callable[[], object] = lambda: None) -> list[Step]:
+    """Make the wanted shape carry the packets; answers what was done.  An error leaves the former shape.
+
+    `before_traffic` is called when all functions are there and no new device sends yet.
+    """
+    former = Shape.of(network)
+    steps = [step for step in plan(network, wanted) if step.what != "remove"]
+    with rcu.expedited():
+        _forget_absent(network)
+        try:
+            waiting = [step for step in steps if step.what == "attach"]
+            for step in steps:
+                if step.what != "attach":
+                    _do(network, step)
+            before_traffic()
+            for step in waiting:
+                _do(network, step)
+        except BaseException:
+            for step in plan(network, former):
+                _do(network, step)
+            raise
+    return steps
+
+
+def tidy(network: Network, wanted: Shape) -> list[Step]:
+    """Take away what the wanted shape does not need."""
+    steps = plan(network, wanted)
+    with rcu.expedited():
+        for step in steps:
+            _do(network, step)
+    return steps
+
+
+def keeping(network: Network, wanted: Shape) -> frozenset[str]:
+    """The functions of another kind that can read the tables of what is there."""
+    return frozenset(name for name, part in wanted.parts.items()
+                     if name in network.instances and _fits(network, name, part.kind))
+
+
+def _fits(network: Network, name: str, kind: type) -> bool:
+    function = network.instances[name].function
+    try:
+        upgrade.check(name, function, kind)
+        known = kind.spec().config.types                                                # type: ignore[attr-defined]
+        kind(**{field: getattr(function.config, field) for field in function.config.types if field in known})
+    except ValueError:
+        return False
+    return True
+
+
+def _forget_absent(network: Network) -> None:
+    """Ports whose device is gone are free again."""
+    for at in network.absent:
+        network.detach(at)
+
+
+def _do(network: Network, step: Step) -> None:
+    match step.what:
+        case "add":
+            assert step.part is not None
+            network.add(step.name, step.part.kind(config=step.part.config))
+        case "remove":
+            network.remove(step.name)
+        case "replace":
+            assert step.part is not None
+            network.remove(step.name)
+            network.add(step.name, step.part.kind(config=step.part.config))
+        case "upgrade":
+            assert step.part is not None
+            network.upgrade(step.name, step.part.kind)
+        case "reconfigure":
+            assert step.part is not None
+            config = step.part.config
+            network.reconfigure(step.name, **{field: getattr(config, field) for field in config.types})
+        case "link":
+            network.link(*step.ends)
+        case "unlink":
+            network.unlink(step.ends[0])
+        case "attach":
+            assert step.edge is not None
+            network.attach(step.ends[0], step.edge)
+        case "detach":
+            network.detach(step.ends[0])
+        case other:
+            raise AssertionError(other)
+
+
+__all__ = ["Shape", "from_nothing", "keeping", "plan", "tidy", "turn"]

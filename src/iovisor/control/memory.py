@@ -1,0 +1,103 @@
+"""What functions have learned, out of their tables and into others'.
+
+A memory is JSON data: of each function, of each table, how its entries are laid out, and the entries as bytes.  It goes
+into tables that are laid out alike, and into no others: what does not fit is named, never guessed.
+
+The hidden stamp of a mortal entry is a time since the machine started.  It is kept as an age, and becomes a time again
+where it is put in, so an entry lives on for what was left of its life, on this machine or another, after a reboot too.
+Times that a function keeps in fields of its own (`time`) are shifted in the same way.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..fabric import Network, upgrade
+from ..language import Function
+from ..language.layout import Layout
+from ..language.machine import now
+from ..language.tables import STAMP, Home, TableSpec
+
+ARRAYS = ("array", "counter")
+
+
+def remembered(network: Network) -> dict[str, Any]:
+    """The memory of a network's functions."""
+    return {name: of(instance.function) for name, instance in network.instances.items() if instance.function.tables}
+
+
+def of(function: Function) -> dict[str, Any]:
+    """The memory of one function: {table: {"layout": ..., "entries": [[key, value], ...]}}."""
+    moment = now()
+    return {name: {"layout": upgrade.layout(table.spec), "entries": list(_entries(table.spec, table.home, moment))}
+            for name, table in function.tables.items() if table.spec.kind != "counter"}
+
+
+def recall(network: Network, memory: dict[str, Any]) -> list[str]:
+    """Put a memory into a network's functions; answers what did not fit."""
+    missing = []
+    for name, tables in memory.items():
+        instance = network.instances.get(name)
+        if instance is None:
+            missing.append(f"{name} is not there any more")
+            continue
+        missing += [f"{name}.{said}" for said in into(instance.function, tables)]
+    return missing
+
+
+def into(function: Function, tables: dict[str, Any]) -> list[str]:
+    """Put a memory into the tables of one function; answers what did not fit."""
+    moment, missing = now(), []
+    for name, kept in tables.items():
+        table = function.tables.get(name)
+        if table is None or upgrade.layout(table.spec) != kept["layout"]:
+            missing.append(f"{name} is {'laid out differently now' if table else 'not there any more'}")
+            continue
+        left_out = _fill(table.spec, table.home, kept["entries"], moment)
+        if left_out:
+            missing.append(f"{name} is full: {left_out} of {len(kept['entries'])} entries are left out")
+        table._wrote()
+    return missing
+
+
+def _entries(spec: TableSpec, home: Home, moment: int) -> Iterator[list[Any]]:
+    for key, value in home.items():
+        if spec.inner is not None:
+            inner = home.inner(key)
+            if inner is not None:
+                yield [key.hex(), list(_entries(spec.inner, inner, moment))]
+        elif spec.kind not in ARRAYS or any(value):
+            yield [key.hex(), _shifted(spec, bytes(value), -moment).hex()]
+
+
+def _fill(spec: TableSpec, home: Home, entries: list[list[Any]], moment: int) -> int:
+    """How many entries found no room."""
+    left_out = 0
+    for key, value in entries:
+        raw = bytes.fromhex(key)
+        if spec.inner is not None:
+            inner = home.inner(raw) or home.create(raw, spec.inner)
+            left_out += _fill(spec.inner, inner, value, moment)
+        elif not home.update(raw, _shifted(spec, bytes.fromhex(value), moment), 0):
+            left_out += 1
+    return left_out
+
+
+def _shifted(spec: TableSpec, value: bytes, by: int) -> bytes:
+    """A value with its times moved; a time of zero means never, and stays."""
+    raw = bytearray(value)
+    for at in _times(spec):
+        moment = int.from_bytes(raw[at:at + 8], "little")
+        if moment:
+            raw[at:at + 8] = ((moment + by) % (1 << 64) or (1 << 64) - 1).to_bytes(8, "little")
+    return bytes(raw)
+
+
+def _times(spec: TableSpec) -> list[int]:
+    """Where in a value times lie; each takes eight bytes."""
+    layout = spec.value if isinstance(spec.value, type) and issubclass(spec.value, Layout) else Layout
+    own = [field.span[0] for field in layout.fields.values() if field.text == "time"]
+    return [*own, spec.stored_size - STAMP] if spec.ttl else own
+
+
+__all__ = ["into", "of", "recall", "remembered"]

@@ -1,0 +1,535 @@
+"""The platform of one host: what is wanted, made so.
+
+    read      a text, and the files it names, to documents without mistakes
+    plan      what would change
+    apply     change it: in the kernel, then in the store, or not at all
+    confirm, rollback, restore, clone, destroy          each of them is an apply of another document
+    mend      what stands is compared with what is wanted, at start and ever after
+
+Crash-only: `start` is what happens after a crash.  Every network the store knows is adopted and turned to its current
+revision; a folder of a network that the store does not know is cleared away.  So it is the transaction in the store
+that decides which revision an interrupted apply leaves: before it the old one, after it the new.
+
+One change at a time on a host: the machine is the limit, not the lock, and what two networks must not share (a device,
+a tenant's quota) can be looked at before a change and is still so during it.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote
+
+from .. import model
+from ..compiler.cache import Cache
+from ..fabric import Network as Fabric
+from ..kernel import KernelError, NetworkNamespace
+from ..model import Document, Network, Tenant
+from ..store import Sqlite
+from . import commit, memory
+from .access import Principal
+from .attachments import attachment
+from .events import Events
+from .hosted import Hosted, clear
+from .kinds import Kinds, Sources
+from .lowering import Lowered, lower
+from .problems import Conflicting, Missing, Refused, SourcesMissing
+from .records import Conflict, Head, Records, Revision, Snapshot
+from .shape import Step
+
+T = TypeVar("T")
+LOOK = 1.0                      # seconds between two looks for what is overdue
+MEND = 5.0                      # seconds between two looks for drift
+KEEP = 1000                     # revisions of the store that are kept when it is compacted
+log = logging.getLogger(__name__)
+DAEMON = Principal("the daemon", "admin")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an apply does, or would do."""
+
+    tenant: str
+    network: str
+    before: int
+    after: int
+    steps: tuple[Step, ...]
+    lines: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        return self.before != self.after
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A network's document, and what belongs to it."""
+
+    content: Network
+    own: Mapping[str, str]
+    ports: Mapping[str, int]
+    seed: str
+    warnings: tuple[str, ...] = ()
+
+
+class Platform:
+    """Made once a host; `state` is its directory.  May be used by any number of threads."""
+
+    def __init__(self, state: Path, namespace: NetworkNamespace | None = None, cache: Cache | None = None) -> None:
+        self.state, self.namespace = state, namespace
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.cache = cache or Cache(state / "images")
+        self.store = Sqlite(state / "iovisor.db")
+        self.records, self.events = Records(self.store), Events()
+        self.sources = Sources(state / "functions")
+        self.hosted: dict[str, Hosted] = {}
+        self._changing = threading.RLock()
+        self._ending = threading.Event()
+        self._mender = threading.Thread(target=self._mend_for_ever, name="mend", daemon=True)
+
+    # -- beginning and ending ----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Make everything what the store says, and keep it so."""
+        with self._changing:
+            heads = {head.key: head for head in self.records.heads()}
+            for folder in sorted((self.state / "networks").glob("*/*")):
+                key = "/".join(unquote(part) for part in folder.parts[-2:])
+                if key not in heads:
+                    log.warning("%s is not known: cleared away", key)
+                    clear(folder, self.namespace)
+            for head in heads.values():
+                try:
+                    self._mend(head)
+                except Exception:
+                    log.exception("%s cannot be made what it was; it is tried again", head.key)
+            used = {module for head in heads.values() for revision in self.records.revisions(head.tenant, head.network)
+                    for module in revision.own.values()}
+            self.sources.prune(used)
+            if self.store.revision > KEEP:
+                self.store.compact(self.store.revision - KEEP)
+        self._mender.start()
+
+    def stop(self) -> None:
+        """Let go of everything; the kernel goes on with all networks."""
+        self._ending.set()
+        if self._mender.is_alive():
+            self._mender.join()
+        with self._changing:
+            while self.hosted:
+                self.hosted.popitem()[1].leave()
+            self.store.close()
+
+    # -- documents ---------------------------------------------------------------------------------------------------
+
+    def read(self, who: Principal, text: str, file: str, sources: Mapping[str, str]) -> list[tuple[Document, Kinds]]:
+        """The documents of a text, with the kinds they may name; all mistakes at once."""
+        kinds = self._kinds(who, sources)
+        with self._explained(kinds):
+            documents = model.load(text, file, kinds)
+        for document in documents:
+            self._permitted(who, document.content)
+        with self._explained(kinds):
+            standing = [self.document(head) for head in self.records.heads() if who.sees(head.tenant)]
+            problems = [p for p in model.together(documents, standing) if not p.warning]
+            if problems:
+                raise model.Refused(problems)
+        return [(document, kinds) for document in documents]
+
+    def _kinds(self, who: Principal, sources: Mapping[str, str]) -> Kinds:
+        permitted = who.role == "admin"
+        return Kinds({file: self.sources.keep(text) for file, text in sources.items()} if permitted else {}, permitted)
+
+    @staticmethod
+    def _explained(kinds: Kinds) -> Any:
+        return _Explained(kinds)
+
+    def _permitted(self, who: Principal, content: Network | Tenant) -> None:
+        who.demand(content.tenant, write=True)
+        if isinstance(content, Tenant):
+            who.demand_admin()
+
+    def document(self, head: Head) -> Network:
+        """What a network shall be."""
+        return Network.model_validate(self._revision(head, head.current).document)
+
+    # -- planning and applying ---------------------------------------------------------------------------------------
+
+    def intent(self, document: Document, kinds: Kinds) -> Intent:
+        """What a document wants, beside what stands."""
+        content = document.content
+        assert isinstance(content, Network)
+        head = self.records.head(content.tenant, content.network)
+        current = self._revision(head, head.current) if head is not None else None
+        used = {one.kind.rpartition(":")[0] for one in content.functions.values() if model.is_own(one.kind)}
+        return Intent(content, {file: module for file, module in kinds.own.items() if file in used},
+                      current.ports if current else {}, head.seed if head else content.key,
+                      tuple(str(problem) for problem in document.warnings))
+
+    def plan(self, intent: Intent) -> Change:
+        """What `apply` would do; nothing changes."""
+        content = intent.content
+        lowered = self._lowered(intent)
+        head = self.records.head(content.tenant, content.network) or Head(content.tenant, content.network)
+        hosted = self.hosted.get(content.key)
+        steps = hosted.call(lambda network: commit.plan(network, lowered.shape)) if hosted else \
+            commit.from_nothing(lowered.shape)
+        before = self._revision(head, head.current) if head.current else None
+        same = before is not None and before.document == model.normal(content) and before.own == intent.own
+        return Change(content.tenant, content.network, head.current, head.current if same else head.numbers + 1,
+                      tuple(steps), tuple(self._lines(before.document if before else None, content)), intent.warnings)
+
+    def apply(self, who: Principal, intent: Intent, message: str = "", confirm: float = 0.0,
+              remembered: Mapping[str, Any] | None = None, anyway: bool = False) -> Change:
+        """Make it so, all of it or nothing.  `remembered` is put into the tables before a packet comes; `anyway`, also
+        if a confirmation is waited for, which then is not any more."""
+        content = intent.content
+        with self._changing:
+            self._quotas(content)
+            head = self.records.head(content.tenant, content.network) or \
+                Head(content.tenant, content.network, seed=intent.seed)
+            if head.unconfirmed is not None and not confirm and not anyway:
+                raise Conflicting(f"{head.key} waits for a confirmation of revision {head.current}: confirm it, or "
+                                  "roll back")
+            change = self.plan(intent)
+            if not change.changes and remembered is None:
+                if change.steps:
+                    self._mend(head)
+                return change
+            lowered = self._lowered(intent)
+            revision = Revision(head.numbers + 1, time.time(), who.name, message, model.normal(content),
+                                dict(intent.own), lowered.ports)
+            fresh = head.key not in self.hosted
+            tenant = None if self.records.tenant(content.tenant) else {"version": 1, "tenant": content.tenant}
+            hosted = self._host(head.key)
+            try:
+                former = hosted.call(commit.Shape.of)
+
+                def turn(network: Fabric) -> tuple[Step, ...]:
+                    return tuple(commit.turn(network, lowered.shape, lambda: memory.recall(network, dict(remembered))
+                                             if remembered else []))
+                hosted.call(turn)
+                try:
+                    self.records.advance(head, revision, tenant, confirm)
+                except BaseException:
+                    hosted.call(lambda network: commit.turn(network, former))
+                    raise
+            except BaseException as error:
+                if fresh:
+                    self.hosted.pop(head.key).destroy()
+                raise self._refusal(error, content) from error
+            hosted.call(lambda network: commit.tidy(network, lowered.shape))
+        self.events.publish("applied", content.tenant, content.network, revision=revision.number, by=who.name,
+                            message=message, confirm=confirm)
+        return replace(change, after=revision.number)
+
+    def confirm(self, who: Principal, tenant: str, network: str) -> int:
+        """What was applied for a time stays."""
+        with self._changing:
+            head = self.head(tenant, network)
+            if head.unconfirmed is None:
+                raise Conflicting(f"{head.key} waits for no confirmation")
+            if self.records.overdue(head):
+                raise Conflicting(f"the time to confirm revision {head.current} of {head.key} is over")
+            self.records.confirm(head)
+        self.events.publish("confirmed", tenant, network, revision=head.current, by=who.name)
+        return head.current
+
+    def rollback(self, who: Principal, tenant: str, network: str, to: int | None = None, message: str = "") -> Change:
+        """Apply a former revision again: of a number, or the one before the current; of one unconfirmed, what was
+        before it."""
+        with self._changing:
+            head = self.head(tenant, network)
+            if to is None:
+                to = head.unconfirmed if head.unconfirmed is not None else self._before(head)
+            if to == 0:
+                self.destroy(who, tenant, network)
+                return Change(tenant, network, head.current, 0, (), ())
+            revision = self._revision(head, to)
+            change = self.apply(who, self._again(head, revision), message or f"rollback to revision {to}", anyway=True)
+            if head.unconfirmed is not None and not change.changes:
+                self.records.confirm(head)
+            return change
+
+    def destroy(self, who: Principal, tenant: str, network: str) -> None:
+        """The network is no more, nor are its revisions and snapshots."""
+        with self._changing:
+            head = self.head(tenant, network)
+            self.records.drop(head)
+            hosted = self.hosted.pop(head.key, None)
+            if hosted is not None:
+                hosted.destroy()
+            shutil.rmtree(self.state / "snapshots" / _folder(head.key), ignore_errors=True)
+        self.events.publish("destroyed", tenant, network, by=who.name)
+
+    # -- copies ------------------------------------------------------------------------------------------------------
+
+    def clone(self, who: Principal, tenant: str, network: str, to: tuple[str, str],
+              rebind: Mapping[str, Mapping[str, Any]], learned: bool) -> Change:
+        """The same network under another name.  Its endpoints are attached as `rebind` says, and open otherwise."""
+        with self._changing:
+            head = self.head(tenant, network)
+            if self.records.head(*to) is not None:
+                raise Conflicting(f"there is a network {to[0]}/{to[1]} already: destroy it, or choose another name")
+            revision = self._revision(head, head.current)
+            document = {**revision.document, "tenant": to[0], "network": to[1]}
+            endpoints = document.get("endpoints", {})
+            for name in rebind.keys() - endpoints.keys():
+                raise Refused.at(f"{head.key} has no endpoint {name}", ("rebind", name),
+                                 f"it has {', '.join(endpoints)}")
+            if endpoints:
+                document["endpoints"] = {name: {**_opened(one), **rebind.get(name, {})}
+                                         for name, one in endpoints.items()}
+            intent = self._stored(document, revision.own, revision.ports, head.seed)
+            kept = self.hosted[head.key].call(memory.remembered) if learned else None
+            return self.apply(who, intent, f"clone of {head.key} revision {head.current}", remembered=kept)
+
+    def export(self, tenant: str, network: str, tables: bool) -> dict[str, Any]:
+        """Everything of a network in one piece."""
+        head = self.head(tenant, network)
+        revision = self._revision(head, head.current)
+        found: dict[str, Any] = {
+            "iovisor": "network", "format": 1, "document": revision.document, "ports": revision.ports,
+            "seed": head.seed, "own": {file: self.sources.text(module) for file, module in revision.own.items()}}
+        if tables:
+            found["memory"] = self.hosted[head.key].call(memory.remembered)
+        return found
+
+    def import_(self, who: Principal, found: Mapping[str, Any], to: tuple[str, str] | None = None) -> Change:
+        """The opposite of `export`; under another name if one likes."""
+        if found.get("iovisor") != "network" or found.get("format") != 1 or not isinstance(found.get("document"), dict):
+            raise Refused.at("this is no exported network", (), "`iovisor export` writes one")
+        document = dict(found["document"])
+        if to is not None:
+            document |= {"tenant": to[0], "network": to[1]}
+        kinds = self._kinds(who, found.get("own", {}))
+        with self._explained(kinds):
+            read = model.load_data(document, kinds)
+        self._permitted(who, read.content)
+        intent = replace(self.intent(read, kinds), ports=found.get("ports", {}), seed=found.get("seed", ""))
+        return self.apply(who, intent, "import", remembered=found.get("memory"))
+
+    def snapshot(self, who: Principal, tenant: str, network: str, name: str, tables: bool) -> Snapshot:
+        """Keep what stands, with what its functions have learned if `tables`."""
+        with self._changing:
+            head = self.head(tenant, network)
+            revision = self._revision(head, head.current)
+            snapshot = Snapshot(name, time.time(), who.name, revision.number, revision.document, dict(revision.own),
+                                dict(revision.ports), head.seed, tables)
+            if any(one.name == name for one in self.records.snapshots(tenant, network)):
+                raise Conflicting(f"{head.key} has a snapshot {name} already")
+            if tables:
+                path = self._memory_of(head, name)
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.write_text(json.dumps(self.hosted[head.key].call(memory.remembered)))
+            self.records.put_snapshot(tenant, network, snapshot)
+        self.events.publish("snapshot", tenant, network, name=name, by=who.name, tables=tables)
+        return snapshot
+
+    def restore(self, who: Principal, tenant: str, network: str, name: str) -> Change:
+        """Apply what a snapshot keeps, and give back what the functions had learned."""
+        with self._changing:
+            head = self.head(tenant, network)
+            snapshot = self._snapshot(head, name)
+            kept = json.loads(self._memory_of(head, name).read_text()) if snapshot.memory else None
+            intent = self._stored(snapshot.document, snapshot.own, snapshot.ports, snapshot.seed)
+            return self.apply(who, intent, f"restore of snapshot {name}", remembered=kept)
+
+    def forget(self, who: Principal, tenant: str, network: str, name: str) -> None:
+        """Remove a snapshot."""
+        with self._changing:
+            head = self.head(tenant, network)
+            self._snapshot(head, name)
+            self.records.drop_snapshot(tenant, network, name)
+            self._memory_of(head, name).unlink(missing_ok=True)
+
+    # -- tenants -----------------------------------------------------------------------------------------------------
+
+    def put_tenant(self, who: Principal, content: Tenant) -> None:
+        """Make a tenant, or change its quota; what it has may not be more."""
+        with self._changing:
+            standing = [self.document(head) for head in self.records.heads(content.tenant)]
+            over = model.over_quota(content, standing)
+            if over:
+                raise Refused.at("; ".join(f"{content.tenant} has {count} {name} already, more than {most}"
+                                           for name, count, most in over), ("quota",))
+            self.records.put_tenant(content.tenant, model.normal(content))
+        self.events.publish("tenant", content.tenant, by=who.name)
+
+    def drop_tenant(self, who: Principal, tenant: str) -> None:
+        """Forget a tenant that has no networks."""
+        with self._changing:
+            if self.records.tenant(tenant) is None:
+                raise Missing(f"there is no tenant {tenant}")
+            networks = [head.network for head in self.records.heads(tenant)]
+            if networks:
+                raise Conflicting(f"{tenant} has networks: destroy {', '.join(networks)} first")
+            self.records.drop_tenant(tenant)
+        self.events.publish("tenant gone", tenant, by=who.name)
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def head(self, tenant: str, network: str) -> Head:
+        """Missing if there is no such network."""
+        found = self.records.head(tenant, network)
+        if found is None:
+            raise Missing(f"there is no network {network} of {tenant}" if self.records.tenant(tenant) is not None
+                          else f"there is no tenant {tenant}")
+        return found
+
+    def call(self, tenant: str, network: str, do: Callable[[Fabric], T]) -> T:
+        """Ask a running network."""
+        head = self.head(tenant, network)
+        hosted = self.hosted.get(head.key)
+        if hosted is None:
+            raise Conflicting(f"{head.key} does not run: the daemon's log says why, and it is tried again")
+        return hosted.call(do)
+
+    def lowered(self, head: Head) -> Lowered:
+        """What a network shall be on this host."""
+        return self._lowered(self._again(head, self._revision(head, head.current)))
+
+    def revision(self, tenant: str, network: str, number: int) -> Revision:
+        """One of its history."""
+        return self._revision(self.head(tenant, network), number)
+
+    def lines(self, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+        """What differs between two documents, a line each."""
+        return list(self._lines(before, Network.model_validate(after)))
+
+    # -- mending -----------------------------------------------------------------------------------------------------
+
+    def _mend_for_ever(self) -> None:
+        due = 0.0
+        while not self._ending.wait(LOOK):
+            drift = time.monotonic() >= due
+            if drift:
+                due = time.monotonic() + MEND
+            for head in self.records.heads():
+                try:
+                    with self._changing:
+                        if self.records.overdue(head):
+                            self._undo(head)
+                        elif drift:
+                            self._mend(head)
+                except Exception as error:
+                    log.error("%s is not what it shall be: %s", head.key, error)
+
+    def _mend(self, head: Head) -> None:
+        """Make a network what its current revision says."""
+        known = head.key in self.hosted
+        hosted = self._host(head.key)
+        shape = self.lowered(head).shape
+        steps = hosted.call(lambda network: [*commit.turn(network, shape), *commit.tidy(network, shape)])
+        if steps and known:
+            log.warning("%s had drifted, and is mended: %s", head.key, "; ".join(map(str, steps)))
+            self.events.publish("mended", head.tenant, head.network, steps=[str(step) for step in steps])
+
+    def _undo(self, head: Head) -> None:
+        """Nobody confirmed."""
+        fresh = self.records.head(head.tenant, head.network)
+        if fresh is None or not self.records.overdue(fresh):
+            return
+        log.warning("revision %d of %s was not confirmed in time", head.current, head.key)
+        self.rollback(DAEMON, head.tenant, head.network, None, f"revision {head.current} was not confirmed in time")
+        self.events.publish("not confirmed", head.tenant, head.network, revision=head.current)
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _host(self, key: str) -> Hosted:
+        if key not in self.hosted:
+            self.hosted[key] = Hosted(key, self.state / "networks" / _folder(key), self.namespace, self.cache)
+        return self.hosted[key]
+
+    def _lowered(self, intent: Intent) -> Lowered:
+        kinds = Kinds(intent.own)
+        return lower(intent.content, kinds, intent.ports,
+                     lambda name, one: attachment(intent.content, name, one, intent.seed, self.namespace))
+
+    def _again(self, head: Head, revision: Revision) -> Intent:
+        return self._stored(revision.document, revision.own, revision.ports, head.seed)
+
+    @staticmethod
+    def _stored(document: Mapping[str, Any], own: Mapping[str, str], ports: Mapping[str, int], seed: str) -> Intent:
+        return Intent(Network.model_validate(document), own, ports, seed)
+
+    def _revision(self, head: Head, number: int) -> Revision:
+        found = self.records.revision(head.tenant, head.network, number)
+        if found is None:
+            raise Missing(f"{head.key} has no revision {number}; it has 1 to {head.numbers}")
+        return found
+
+    def _before(self, head: Head) -> int:
+        earlier = [one.number for one in self.records.revisions(head.tenant, head.network) if one.number < head.current]
+        if not earlier:
+            raise Conflicting(f"{head.key} has one revision only: there is nothing to go back to")
+        return earlier[-1]
+
+    def _snapshot(self, head: Head, name: str) -> Snapshot:
+        for one in self.records.snapshots(head.tenant, head.network):
+            if one.name == name:
+                return one
+        raise Missing(f"{head.key} has no snapshot {name}")
+
+    def _memory_of(self, head: Head, name: str) -> Path:
+        return self.state / "snapshots" / _folder(head.key) / f"{quote(name, safe='')}.json"
+
+    def _quotas(self, content: Network) -> None:
+        found = self.records.tenant(content.tenant)
+        if found is None:
+            return
+        others = [self.document(head) for head in self.records.heads(content.tenant) if head.network != content.network]
+        over = model.over_quota(Tenant.model_validate(found), [*others, content])
+        if over:
+            raise Refused.at("; ".join(f"{content.tenant} would have {count} {name}, and may have {most}"
+                                       for name, count, most in over), (), "remove some, or ask for more")
+
+    def _refusal(self, error: BaseException, content: Network) -> BaseException:
+        """What the kernel or the fabric said, as whoever applied shall read it."""
+        if isinstance(error, Conflict):
+            return Conflicting(str(error))
+        if isinstance(error, (ValueError, KernelError)):
+            return Refused.at(f"{content.key} cannot be made so here: {error}", ())
+        return error
+
+    @staticmethod
+    def _lines(before: Mapping[str, Any] | None, after: Network) -> list[str]:
+        import difflib
+        old = model.dump(Network.model_validate(before)).splitlines() if before else []
+        return list(difflib.unified_diff(old, model.dump(after).splitlines(), "now", "then", lineterm="", n=1))
+
+
+class _Explained:
+    """Says what the model refuses in the words of whoever asks; files that did not come along first."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self.kinds = kinds
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, model.Refused):
+            if self.kinds.absent:
+                raise SourcesMissing(self.kinds.absent) from error
+            raise Refused(error.problems) from error
+
+
+def _folder(key: str) -> Path:
+    return Path(*(quote(part, safe="") for part in key.split("/")))
+
+
+def _opened(endpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """An endpoint that is attached to nothing."""
+    attached = ("netns", "interface", "tap", "device", "share", "vlan")
+    return {name: value for name, value in endpoint.items() if name not in attached}
+
+
+__all__ = ["Change", "Intent", "Platform"]
