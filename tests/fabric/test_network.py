@@ -272,8 +272,9 @@ def test_upgrade_keeps_the_tables(place: Places) -> None:
         assert isinstance(fresh, ThroughAgain) and net.instances["f"].function is fresh
         exchange(*at.hosts)
         assert sum(count.packets for count in fresh.seen.every(0)) == 10
-        with pytest.raises(ValueError, match=r"Differs cannot take over the tables of f:\n    seen\n        is        "
-                                             r"counter .* per CPU\n        would be  hash 32 bits -> 64 bits"):
+        with pytest.raises(ValueError, match=r"Differs cannot take over the tables of f: nothing says .*\n"
+                                             r"    seen\n        is        counter .* per CPU\n"
+                                             r"        would be  hash 32 bits -> 64 bits"):
             net.upgrade("f", Differs)
         exchange(*at.hosts)
         assert net.upgrade("f") is fresh

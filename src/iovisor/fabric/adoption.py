@@ -1,7 +1,8 @@
 """A network as a document, so that another process can make the same of what is pinned.
 
     {"network": "shop", "device": 1073741824,
-     "instances": {"lan": {"kind": "iovisor.functions.switch:Switch", "configuration": {"ageing": 60000000000}}},
+     "instances": {"lan": {"kind": "iovisor.functions.switch:Switch", "configuration": {"ageing": 60000000000},
+                           "versions": {}}},
      "joins": [{"at": ["lan", 0], "edge": [5000, true], "peer": null, "wire": 0, "received": 1, "sent": 2}]}
 
 A kind is found again by importing it, so it stands in a module under its own name.
@@ -26,7 +27,8 @@ def describe(name: str, device: int, joins: dict[PortRef, Join], instances: dict
     """The document; `device` is the recirculation device's index."""
     return {
         "network": name, "device": device,
-        "instances": {name: {"kind": named(type(instance.function)), "configuration": plain(instance.function.config)}
+        "instances": {name: {"kind": named(type(instance.function)), "configuration": plain(instance.function.config),
+                             "versions": instance.versions}
                       for name, instance in instances.items()},
         "joins": [{"at": [at.instance, at.port], "edge": join.edge and [join.edge.index, join.edge.peer],
                    "peer": join.peer and [join.peer.instance, join.peer.port],
@@ -40,10 +42,10 @@ def joins(document: Any) -> dict[PortRef, Join]:
         entry["received"], entry["sent"]) for entry in document["joins"]}
 
 
-def functions(document: Any) -> Iterator[tuple[str, Function]]:
-    """The functions, new, by the name of their instance."""
+def functions(document: Any) -> Iterator[tuple[str, Function, dict[str, int]]]:
+    """The functions, new, by the name of their instance, and the versions of their tables."""
     for name, entry in document["instances"].items():
-        yield name, found(entry["kind"])(**unplain(entry["configuration"]))
+        yield name, found(entry["kind"])(**unplain(entry["configuration"])), entry["versions"]
 
 
 def named(kind: type[Function]) -> str:

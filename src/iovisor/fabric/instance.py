@@ -12,7 +12,7 @@ line, and (as the stage `hook`) at the egress hook of devices, for clones.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 from ..compiler.cache import Cache
@@ -20,9 +20,11 @@ from ..kernel import MapFlag, MapKind, MapSpec, Program
 from ..language.function import Function
 from ..language.ports import MOST as PORTS
 from ..language.ports import Ports
+from ..language.tables import Home, TableSpec
 from ..targets.bpf import FLOOD_SLOT
 from ..targets.bpf_loaded import BpfLoaded
-from .pins import PinnedLoaded, Pins, Unpinned
+from ..targets.homes import KernelHome
+from .pins import PinnedLoaded, Pins, Unpinned, pin_of
 
 INGRESS, EGRESS, HOOK = "ingress", "egress", "hook"
 MEMBER = 16                     # bytes: see `edges.flood`
@@ -31,14 +33,17 @@ MEMBER = 16                     # bytes: see `edges.flood`
 class Instance:
     """Made by `Network.add`."""
 
-    def __init__(self, name: str, function: Function, cache: Cache | None, pins: Pins) -> None:
-        self.name, self.function, self.cache = name, function, cache
+    def __init__(self, name: str, function: Function, cache: Cache | None, pins: Pins,
+                 versions: dict[str, int] | None = None) -> None:
+        self.name, self.function, self.cache, self.pins = name, function, cache, pins
+        self.versions = dict(versions or {})                # of tables: how often they were replaced by others
+        self._retired: list[Home] = []
         self.has_egress = hasattr(function, EGRESS)
         stages = {INGRESS: INGRESS} | ({EGRESS: EGRESS, HOOK: EGRESS} if self.has_egress else {})
         with ExitStack() as undo:
             self.loaded = undo.enter_context(
                 BpfLoaded(function, "tc", stages, cache=cache, bare=False) if isinstance(pins, Unpinned)
-                else PinnedLoaded(function, stages, pins, cache))
+                else PinnedLoaded(function, stages, pins, cache, self.versions))
             self.roots = {
                 stage: undo.enter_context(pins.map(f"root-{stage}", MapSpec("root", MapKind.PROGRAM_ARRAY, 4, 4, 1)))
                 for stage in stages}
@@ -60,6 +65,28 @@ class Instance:
             self.loaded.nexts[INGRESS].store(port.to_bytes(4, "little"), self.loaded.programs[EGRESS])
         for stage, root in self.roots.items():
             root.store(bytes(4), self.loaded.programs[stage])
+
+    def another(self, spec: TableSpec) -> KernelHome:
+        """A new table, in the place of one of that name."""
+        self.versions[spec.name] = self.versions.get(spec.name, 0) + 1
+        pin = pin_of(spec.name, self.versions)
+        self.pins.unpin(pin)                                # of a process that did not live to write down that it is so
+        home = KernelHome(spec)
+        self.pins.keep(pin, home.map)
+        return home
+
+    def discard(self, home: KernelHome) -> None:
+        """The opposite of `another`."""
+        self.pins.unpin(pin_of(home.spec.name, self.versions))
+        self.versions[home.spec.name] -= 1
+        home.close()
+
+    def retire(self, homes: Iterable[Home]) -> None:
+        """Tables that were replaced.  Who began before may still hold them, so they are closed with the next."""
+        former, self._retired = self._retired, list(homes)
+        for home in former:
+            if isinstance(home, KernelHome):
+                home.close()
 
     def port(self, port: int | str) -> int:
         """A port's number, by number or by the name the function gives it."""
@@ -120,5 +147,6 @@ class Instance:
         return {names.get(reason, str(reason)): count for reason, count in self.loaded.drops.items()}
 
     def close(self) -> None:
+        self.retire([])
         self.words.release()
         self._undo.close()

@@ -203,20 +203,26 @@ class Network(Wiring):
     def upgrade(self, name: str, kind: type[Function] | None = None) -> Function:
         """Let a new image take over: fresh programs against the same tables, swapped by one slot write each.
 
-        With a new `kind` of function, its tables must be laid out as those that are there; ValueError shows both if
-        not.  Answers the function that stands now.
+        With a new `kind` of function, its tables must be laid out as those that are there, or declare how entries are
+        converted; ValueError shows both layouts if not.  Answers the function that stands now.
         """
         instance = self._instance(name)
         if kind is not None and self._place is not None:
             adoption.named(kind)
         if kind is None:
             instance.loaded.configured()
-        else:
-            upgrade.take_over(instance, kind)
-            self._serve(instance)
-            self._slow.changed()
+            instance.settle(self._inline(instance))
+            return instance.function
+        old = instance.function
+        conversions = upgrade.take_over(instance, kind)
         instance.settle(self._inline(instance))
-        self._keep()
+        self._serve(instance)
+        self._slow.changed()
+        try:
+            upgrade.finish(instance, old, conversions)
+        finally:
+            self._keep()
+            instance.pins.prune_tables(instance.versions, instance.function.tables)
         return instance.function
 
     def limit_flooding(self, storm: Storm) -> None:
@@ -350,8 +356,8 @@ class Network(Wiring):
         joins = self.joins.values()
         self._counters.taken({index for join in joins for index in (join.received, join.sent)})
         self._around.adopt(document["device"], {join.wire for join in joins})
-        for name, function in adoption.functions(document):
-            self.instances[name] = Instance(name, function, self.cache, self._pins.within(name))
+        for name, function, versions in adoption.functions(document):
+            self.instances[name] = Instance(name, function, self.cache, self._pins.within(name), versions)
             self._serve(self.instances[name])
             self._tell_flood(self.instances[name], max([0, *(at.port for at in self.joins if at.instance == name)]))
         for at, join in self.joins.items():

@@ -18,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -99,6 +100,13 @@ class Pins:
     def unpin(self, name: str) -> None:
         unpin(self._path(name))
 
+    def prune_tables(self, versions: dict[str, int], names: Iterable[str]) -> None:
+        """Forget the tables of an instance that were replaced, or were to be."""
+        kept = {self._path(pin_of(name, versions)) for name in names}
+        for path in list(self.folder.glob("table-*")):
+            if path not in kept:
+                _remove(path)
+
     def prune(self, names: set[str], instances: set[str]) -> None:
         """Forget every pin but these."""
         kept = {self._path(name) for name in names} | {self._path(f"at-{name}") for name in instances}
@@ -121,6 +129,12 @@ class Unpinned(Pins):
 
     def map(self, name: str, spec: MapSpec) -> Map:
         return Map.create(spec)
+
+    def keep(self, name: str, made: Map) -> None:
+        pass
+
+    def prune_tables(self, versions: dict[str, int], names: Iterable[str]) -> None:
+        pass
 
     def link(self, name: str, program: Program, index: int, direction: Direction,
              namespace: NetworkNamespace | None) -> Link:
@@ -204,21 +218,24 @@ class Place(Pins):
 class PinnedLoaded(BpfLoaded):
     """A function in the kernel whose maps are pinned; if they are there already, the function takes them over."""
 
-    def __init__(self, function: Function, stages: dict[str, str], pins: Pins, cache: Cache | None) -> None:
-        self._pins = pins
+    def __init__(self, function: Function, stages: dict[str, str], pins: Pins, cache: Cache | None,
+                 versions: dict[str, int]) -> None:
+        self._pins, self._versions = pins, versions
         super().__init__(function, "tc", stages, cache=cache, bare=False)
 
     def _make(self) -> None:
         pins = self._pins
         self.maps["@machine"] = machine_map()
         for name in self.function.tables:
-            if pins.holds(f"table-{name}"):
+            pin = pin_of(name, self._versions)
+            if pins.holds(pin):
                 self.function.tables[name].home = self.homes[name] = KernelHome(
-                    self.function.tables[name].spec, Map.open_pinned(pins._path(f"table-{name}")))
+                    self.function.tables[name].spec, Map.open_pinned(pins._path(pin)))
         if not self.homes:
             self.function.place(self._home)
             for name, home in self.homes.items():
-                home.map.pin(pins._path(f"table-{name}"))
+                home.map.pin(pins._path(pin_of(name, self._versions)))
+        pins.prune_tables(self._versions, self.function.tables)
         self.maps |= {name: home.map for name, home in self.homes.items()}
         self.maps["@drops"] = pins.map("drops", MapSpec("drops", MapKind.PER_CPU_ARRAY, 4, 8, 256))
         for stage in self.stages:
@@ -227,6 +244,12 @@ class PinnedLoaded(BpfLoaded):
             self.maps["@events"] = pins.map("events", ring_spec("events", RING))
             self.ring = RingBuffer(self.maps["@events"])
         self.configured()
+
+
+def pin_of(table: str, versions: dict[str, int]) -> str:
+    """The name of a table's pin: another each time the table is replaced."""
+    version = versions.get(table, 0)
+    return f"table-{table}-{version}" if version else f"table-{table}"
 
 
 def _remove(path: Path) -> None:
@@ -238,4 +261,4 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-__all__ = ["PinnedLoaded", "Pins", "Place", "Unpinned"]
+__all__ = ["PinnedLoaded", "Pins", "Place", "Unpinned", "pin_of"]

@@ -1,30 +1,35 @@
 """A new image takes over the tables of a running instance.
 
-That is safe exactly if both kinds mean the same by the bytes: every table of one has its namesake in the other, of the
-same sort, keys and values laid out alike.  Otherwise nothing is touched, and the error shows both layouts.  Size
-belongs to the instance, not to the image, so it stays as it is.  A declared `migrate` that converts entries is to come.
+Where both kinds mean the same by the bytes (a table of the same name and sort, keys and values laid out alike) the new
+programs are loaded against the same table.  Where they do not, one of the two must say how entries are converted
+(`@migrates`, `@reverts`: language/migration.py); they are, into a table beside, while packets go on: see conversion.py.
+Otherwise nothing is touched, and the error shows both layouts.  Size belongs to the instance, not to the image, so it
+stays as it is.
 
 The new function is made from the old one's configuration, so a new kind may add fields that have defaults.  Its own
-initial tables are thrown away; then `configure(old, new)` runs if the configurations differ.
+initial tables are thrown away, but for those the old kind has not; then `configure(old, new)` runs if the
+configurations differ.
 """
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ..compiler.driver import compile
 from ..language.errors import ConfigError
-from ..language.function import Function
-from ..language.layout import Layout
-from ..language.tables import TableSpec, size_of
+from ..language.function import Function, move
+from ..language.migration import Migration, layout, migration
 from ..targets.bpf_loaded import KINDS
+from ..targets.homes import KernelHome
+from . import grace
+from .conversion import Conversion
 from .instance import EGRESS, Instance
 
 
-def take_over(instance: Instance, kind: type[Function]) -> None:
+def take_over(instance: Instance, kind: type[Function]) -> list[Conversion]:
     """Make `kind` the function of `instance` and load its programs; nothing has changed if that fails.
 
-    The caller settles the roots.  ValueError: the new kind does not fit in the old one's place.
+    The caller settles the roots, and then calls `finish` with what this answers.  ValueError: the new kind does not fit
+    in the old one's place, or an entry could not be converted.
     """
     old, loaded = instance.function, instance.loaded
     check(instance.name, old, kind)
@@ -33,20 +38,83 @@ def take_over(instance: Instance, kind: type[Function]) -> None:
         fresh = kind(**{name: getattr(old.config, name) for name in old.config.types if name in known})
     except ConfigError as error:
         raise ValueError(f"{instance.name}: {kind.__name__} does not take this configuration: {error}") from error
+    conversions, added = _plan(instance.name, old, fresh)
     family = KINDS[loaded.target][0]()
     compiled = {entry: compile(kind, family, entry, instance.cache) for entry in loaded.stages.values()}
-    for name, described in fresh.tables.items():
-        described.home, described.spec = old.tables[name].home, replace(described.spec, size=old.tables[name].spec.size)
-    former = loaded.compiled
-    loaded.function, loaded.compiled = fresh, compiled
+    former = loaded.compiled, loaded.homes, loaded.maps
+    loaded.homes, loaded.maps = dict(loaded.homes), dict(loaded.maps)
+    for name in old.tables.keys() - fresh.tables.keys():
+        del loaded.homes[name], loaded.maps[name]
+    made: list[KernelHome] = []
     try:
+        for name, table in fresh.tables.items():
+            if name not in added and name not in conversions:
+                table.home, table.spec = old.tables[name].home, replace(table.spec, size=old.tables[name].spec.size)
+                continue
+            home = instance.another(table.spec)
+            made.append(home)
+            loaded.homes[name], loaded.maps[name] = home, home.map
+            if name in added:
+                move(table.spec, table.home, home)
+            table.home = home
+        converting = [Conversion(name, found, loaded.homes[name]) for name, found in conversions.items()]
+        for conversion in converting:
+            conversion.copy()
+        loaded.function, loaded.compiled = fresh, compiled
         loaded.configured()
     except BaseException:
-        loaded.function, loaded.compiled = old, former
+        loaded.function, (loaded.compiled, loaded.homes, loaded.maps) = old, former
+        for home in made:
+            instance.discard(home)
         raise
     instance.function = fresh
     if bytes(old.config.record()) != bytes(fresh.config.record()):
         fresh.configure(old.config, fresh.config)
+    return converting
+
+
+def finish(instance: Instance, old: Function, conversions: list[Conversion]) -> None:
+    """Carry over what was written until the roots were turned.  ValueError names what could not be; the rest was."""
+    gone = [old.tables[name].home for name in old.tables.keys() - instance.function.tables.keys()]
+    if not gone and not conversions:
+        return
+    grace.wait()
+    failed: list[ValueError] = []
+    for conversion in conversions:
+        try:
+            conversion.copy()
+        except ValueError as error:
+            failed.append(error)
+        old.tables[conversion.name].home = conversion.following()
+    instance.retire([*gone, *(conversion.old for conversion in conversions)])
+    if failed:
+        raise failed[0]
+
+
+def _plan(instance: str, old: Function, fresh: Function) -> tuple[dict[str, Migration], set[str]]:
+    """What is converted, and which tables are new; ValueError shows the layouts of what differs and is not declared."""
+    was, would = old.spec(), fresh.spec()
+    before = {name: layout(spec) for name, spec in was.tables.items()}
+    after = {name: layout(spec) for name, spec in would.tables.items()}
+    found: dict[str, Migration] = {}
+    lines = []
+    for name in {**before, **after}:
+        if name not in before or before[name] == after.get(name):
+            continue
+        declared = migration(old, fresh, name)
+        if declared is None:
+            lines.append(f"    {name}\n        is        {before[name]}\n"
+                         f"        would be  {after.get(name, 'absent')}")
+        elif declared.to is not None:
+            for spec in (declared.since.spec, declared.to.spec):
+                if spec.per_cpu or spec.inner is not None:
+                    raise ValueError(f"{instance}: {name} cannot be converted: it is per CPU, or holds tables")
+            declared.to.spec = replace(declared.to.spec, size=declared.since.spec.size)
+            found[name] = declared
+    if lines:
+        raise ValueError("\n".join([f"{would.name} cannot take over the tables of {instance}: nothing says how entries "
+                                    "are converted (@migrates, @reverts)", *lines]))
+    return found, after.keys() - before.keys()
 
 
 def check(name: str, old: Function, kind: type[Function]) -> None:
@@ -58,24 +126,3 @@ def check(name: str, old: Function, kind: type[Function]) -> None:
         raise ValueError(f"{name}: of {was.name} and {would.name} only one has an egress")
     if [e.__name__ for e in was.events] != [e.__name__ for e in would.events]:
         raise ValueError(f"{name}: {was.name} and {would.name} do not punt the same events")
-    before = {n: layout(s) for n, s in was.tables.items()}
-    after = {n: layout(s) for n, s in would.tables.items()}
-    differing = [n for n in {**before, **after} if before.get(n) != after.get(n)]
-    if differing:
-        lines = [f"    {table}\n        is        {before.get(table, 'absent')}\n"
-                 f"        would be  {after.get(table, 'absent')}" for table in differing]
-        raise ValueError("\n".join([f"{would.name} cannot take over the tables of {name}:", *lines]))
-
-
-def layout(spec: TableSpec) -> str:
-    """A table's meaning in one line: equal for two tables exactly if one can read the other's bytes."""
-    value = _type(spec.value) if spec.inner is None else f"({layout(spec.inner)})"
-    marks = (" with age" if spec.ttl else "") + (" per CPU" if spec.per_cpu else "")
-    return f"{spec.kind} {_type(spec.key)} -> {value}{marks}"
-
-
-def _type(kind: Any) -> str:
-    if isinstance(kind, type) and issubclass(kind, Layout):
-        fields = ", ".join(f"{name}: {field.bits} bits at {field.offset}" for name, field in kind.fields.items())
-        return f"{{{fields}}} in {kind.size} bytes"
-    return f"{8 * size_of(kind)} bits" if kind is not None else "index"

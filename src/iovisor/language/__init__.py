@@ -2,7 +2,7 @@
 
 Plain Python, on any system, without LLVM and without root.  Run a function here, debug it, test it; the compiler
 makes the same source fast.  The modules, in the order they build on each other: `integers`, `layout` (headers and
-records), `packet`, `verdicts`, `tables`, `ports`, `configuration`, `component`,
+records), `packet`, `verdicts`, `tables`, `ports`, `configuration`, `component`, `migration`,
 `function`; `machine` is time, hash and chance.
 """
 from __future__ import annotations
@@ -63,6 +63,7 @@ from .integers import (
 )
 from .layout import Checksum, Header, Layout, Metadata, Record
 from .machine import Clock, hash, now, random
+from .migration import migrates, reverts
 from .packet import Packet
 from .ports import Port, Ports, ports
 from .tables import Array, Count, Counter, Hash, Lpm, Lru, Table, table
@@ -75,7 +76,7 @@ __all__ = [
     "Metadata", "Packet", "Port", "Ports", "Prefix", "Reasons", "Record", "Reject", "StaleView", "Table", "UInt",
     "Verdict", "action", "auto", "drop", "duration", "duration_text", "every", "forward", "handles", "hash", "inline",
     "ipv4", "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text",
-    "now", "ports", "prefix", "punt", "random", "require", "table", "time",
+    "migrates", "now", "ports", "prefix", "punt", "random", "require", "reverts", "table", "time",
     "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "u10", "u11", "u12", "u13", "u14", "u15", "u16", "u20",
     "u24", "u28", "u32", "u40", "u48", "u56", "u64", "u96", "u128",
 ]

@@ -163,7 +163,7 @@ class Function:
         """Move the tables to other homes, entries included."""
         for described in self.tables.values():
             home = make(described.spec)
-            _move(described.spec, described.home, home)
+            move(described.spec, described.home, home)
             described.home = home
             described._wrote()
 
@@ -201,14 +201,14 @@ class Function:
         return cls._specs[cls]
 
 
-def _move(spec: TableSpec, old: Home, new: Home) -> None:
+def move(spec: TableSpec, old: Home, new: Home) -> None:
     """Copy entries; of an array in Python memory only those that were ever written exist."""
     entries = old.entries if isinstance(old, PythonHome) else dict(old.items())
     for key, value in list(entries.items()):
         if spec.inner is not None:
             inner = old.inner(key)
             if inner is not None:
-                _move(spec.inner, inner, new.create(key, spec.inner))
+                move(spec.inner, inner, new.create(key, spec.inner))
         elif spec.kind not in ("array", "counter") or any(value):
             new.update(key, bytes(value), 0)
 
