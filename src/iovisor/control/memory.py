@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..fabric import Network, upgrade
+from ..fabric import Network
 from ..language import Function
 from ..language.layout import Layout
 from ..language.machine import now
+from ..language.migration import layout
 from ..language.tables import STAMP, Home, TableSpec
 
 ARRAYS = ("array", "counter")
@@ -29,7 +30,7 @@ def remembered(network: Network) -> dict[str, Any]:
 def of(function: Function) -> dict[str, Any]:
     """The memory of one function: {table: {"layout": ..., "entries": [[key, value], ...]}}."""
     moment = now()
-    return {name: {"layout": upgrade.layout(table.spec), "entries": list(_entries(table.spec, table.home, moment))}
+    return {name: {"layout": layout(table.spec), "entries": list(_entries(table.spec, table.home, moment))}
             for name, table in function.tables.items() if table.spec.kind != "counter"}
 
 
@@ -50,7 +51,7 @@ def into(function: Function, tables: dict[str, Any]) -> list[str]:
     moment, missing = now(), []
     for name, kept in tables.items():
         table = function.tables.get(name)
-        if table is None or upgrade.layout(table.spec) != kept["layout"]:
+        if table is None or layout(table.spec) != kept["layout"]:
             missing.append(f"{name} is {'laid out differently now' if table else 'not there any more'}")
             continue
         left_out = _fill(table.spec, table.home, kept["entries"], moment)
@@ -95,8 +96,8 @@ def _shifted(spec: TableSpec, value: bytes, by: int) -> bytes:
 
 def _times(spec: TableSpec) -> list[int]:
     """Where in a value times lie; each takes eight bytes."""
-    layout = spec.value if isinstance(spec.value, type) and issubclass(spec.value, Layout) else Layout
-    own = [field.span[0] for field in layout.fields.values() if field.text == "time"]
+    shape = spec.value if isinstance(spec.value, type) and issubclass(spec.value, Layout) else Layout
+    own = [field.span[0] for field in shape.fields.values() if field.text == "time"]
     return [*own, spec.stored_size - STAMP] if spec.ttl else own
 
 

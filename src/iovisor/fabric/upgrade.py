@@ -32,13 +32,7 @@ def take_over(instance: Instance, kind: type[Function]) -> list[Conversion]:
     in the old one's place, or an entry could not be converted.
     """
     old, loaded = instance.function, instance.loaded
-    check(instance.name, old, kind)
-    try:
-        known = kind.spec().config.types
-        fresh = kind(**{name: getattr(old.config, name) for name in old.config.types if name in known})
-    except ConfigError as error:
-        raise ValueError(f"{instance.name}: {kind.__name__} does not take this configuration: {error}") from error
-    conversions, added = _plan(instance.name, old, fresh)
+    fresh, conversions, added = check(instance.name, old, kind)
     family = KINDS[loaded.target][0]()
     compiled = {entry: compile(kind, family, entry, instance.cache) for entry in loaded.stages.values()}
     former = loaded.compiled, loaded.homes, loaded.maps
@@ -91,6 +85,25 @@ def finish(instance: Instance, old: Function, conversions: list[Conversion]) -> 
         raise failed[0]
 
 
+def check(name: str, old: Function, kind: type[Function]) -> tuple[Function, dict[str, Migration], set[str]]:
+    """The function that could take over from `old`, how tables are converted, and which are new.
+
+    ValueError says why it could not.
+    """
+    was, would = old.spec(), kind.spec()
+    if was.ports != would.ports:
+        raise ValueError(f"{name} has the ports {was.ports}, {would.name} would have {would.ports}")
+    if hasattr(old, EGRESS) != hasattr(kind, EGRESS):
+        raise ValueError(f"{name}: of {was.name} and {would.name} only one has an egress")
+    if [e.__name__ for e in was.events] != [e.__name__ for e in would.events]:
+        raise ValueError(f"{name}: {was.name} and {would.name} do not punt the same events")
+    try:
+        fresh = kind(**{field: getattr(old.config, field) for field in old.config.types if field in would.config.types})
+    except ConfigError as error:
+        raise ValueError(f"{name}: {kind.__name__} does not take this configuration: {error}") from error
+    return fresh, *_plan(name, old, fresh)
+
+
 def _plan(instance: str, old: Function, fresh: Function) -> tuple[dict[str, Migration], set[str]]:
     """What is converted, and which tables are new; ValueError shows the layouts of what differs and is not declared."""
     was, would = old.spec(), fresh.spec()
@@ -115,14 +128,3 @@ def _plan(instance: str, old: Function, fresh: Function) -> tuple[dict[str, Migr
         raise ValueError("\n".join([f"{would.name} cannot take over the tables of {instance}: nothing says how entries "
                                     "are converted (@migrates, @reverts)", *lines]))
     return found, after.keys() - before.keys()
-
-
-def check(name: str, old: Function, kind: type[Function]) -> None:
-    """Whether `kind` could take over from `old`; ValueError says why not."""
-    was, would = old.spec(), kind.spec()
-    if was.ports != would.ports:
-        raise ValueError(f"{name} has the ports {was.ports}, {would.name} would have {would.ports}")
-    if hasattr(old, EGRESS) != hasattr(kind, EGRESS):
-        raise ValueError(f"{name}: of {was.name} and {would.name} only one has an egress")
-    if [e.__name__ for e in was.events] != [e.__name__ for e in would.events]:
-        raise ValueError(f"{name}: {was.name} and {would.name} do not punt the same events")
