@@ -13,10 +13,12 @@ Pure: no files, no kernel, nothing else of ours.  What kinds of functions there 
     schema.py       the long form, field by field (pydantic)
     checks.py       what it takes two fields to see; paths.py the links
     document.py     all of these in order, and the normal form
+    difference.py   what changes from one to the other; listing.py as lines for people
 """
 from __future__ import annotations
 
 from .checks import held
+from .difference import Change, Edit, Item, applied, difference
 from .document import Document, dump, load, load_data, normal, over_quota, together
 from .errors import ModelError, Path, Problem, Refused, spelled
 from .kinds import Fault, Kind, Kinds, UnknownKind, is_own
@@ -24,7 +26,7 @@ from .references import Hop, hops
 from .schema import INSIDE, Endpoint, Function, Network, Quota, Tenant, size
 
 __all__ = [
-    "INSIDE", "Document", "Endpoint", "Fault", "Function", "Hop", "Kind", "Kinds", "ModelError", "Network", "Path",
-    "Problem", "Quota", "Refused", "Tenant", "UnknownKind", "dump", "held", "hops", "is_own", "load", "load_data",
-    "normal", "over_quota", "size", "spelled", "together",
+    "INSIDE", "Change", "Document", "Edit", "Endpoint", "Fault", "Function", "Hop", "Item", "Kind", "Kinds",
+    "ModelError", "Network", "Path", "Problem", "Quota", "Refused", "Tenant", "UnknownKind", "applied", "difference",
+    "dump", "held", "hops", "is_own", "load", "load_data", "normal", "over_quota", "size", "spelled", "together",
 ]

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 
 from .errors import Path, alike
 from .kinds import Kind
-from .references import Hop, natural, parts
+from .references import Hop, end_order, parts, path_order
 from .schema import Network
 from .tree import Problems
-
-PORT_BY_PORT = "write the port: {name}:{port}"
 
 
 @dataclass
@@ -45,7 +43,8 @@ class Paths:
             members = [hop for hop in hops if hop is not None]
             if len(members) < len(hops):
                 continue
-            if self._order(members[-1]) < self._order(members[0]):
+            functions = self.network.functions
+            if end_order(members[-1], functions) < end_order(members[0], functions):
                 members = [hop.turned for hop in reversed(members)]
             ends = str(members[0]), str(members[-1])
             if ends[0] == ends[1]:
@@ -56,11 +55,9 @@ class Paths:
                                   "remove one of the two, or say which ports they join")
             found.setdefault(ends, (members, path))
         self._enough()
-        ordered = sorted(found.values(), key=lambda one: (self._order(one[0][0]), self._order(one[0][-1])))
-        return [[str(hop) for hop in members] for members, _ in ordered]
-
-    def _order(self, hop: Hop) -> tuple[object, ...]:
-        return (hop.name in self.network.functions, natural(hop.name), natural(hop.left or hop.right))
+        ordered = sorted((members for members, _ in found.values()),
+                         key=lambda members: path_order(members, self.network.functions))
+        return [[str(hop) for hop in members] for members in ordered]
 
     def _hop(self, text: str, at: Path, index: int, length: int) -> Hop | None:
         """A member in its normal form; None if it is wrong or in doubt."""

@@ -3,15 +3,15 @@
 A link is a path.  At its two ends stands an endpoint, or a function with the one port that the path begins at; between
 them stand functions with two ports each, the first of which faces the left neighbour.  Written shortly, `fw` in the
 middle is a function with two ports, of which the first declared faces left; at an end, `lan` is any free port of a
-family.  In the normal form all is written out but the latter: which port it becomes is decided when the network is
-wired (wiring.py), because a number in the document would move others' when a line above it goes.
+family.  In the normal form all is written out but the latter: which port it becomes is decided, and remembered, when
+the network is applied.  Numbers made up here would change as soon as a line above them goes, and move what runs.
 
 A path means the same in both directions, so the normal form has one: endpoints first, then by name.
 """
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 _NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
@@ -53,15 +53,20 @@ def hops(path: Sequence[str]) -> list[Hop]:
     return found
 
 
-def ends(path: Sequence[str]) -> tuple[str, str]:
-    """What makes two links the same link."""
-    return path[0], path[-1]
-
-
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sorts web2 before web10."""
     return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part)
                  for part in re.split(r"(\d+)", text) if part)
 
 
-__all__ = ["Hop", "ends", "hops", "natural", "parts"]
+def end_order(hop: Hop, functions: Container[str]) -> tuple[object, ...]:
+    """Which of a path's ends is its left one: endpoints before functions, then by name, then by port."""
+    return hop.name in functions, natural(hop.name), natural(hop.left or hop.right)
+
+
+def path_order(path: Sequence[Hop], functions: Container[str]) -> tuple[object, ...]:
+    """The order of links in a document."""
+    return end_order(path[0], functions), end_order(path[-1], functions)
+
+
+__all__ = ["Hop", "end_order", "hops", "natural", "path_order", "parts"]

@@ -26,11 +26,19 @@ def written(data: dict[str, Any]) -> str:
     return "".join(f"{line}\n" for line in _mapping(data, 0))
 
 
+def line(value: Any) -> str:
+    """A value in one line, however long."""
+    if isinstance(value, dict) and value:
+        return f"{{{', '.join(f'{_key(name)}: {line(inner)}' for name, inner in value.items())}}}"
+    if isinstance(value, list) and value:
+        return f"[{', '.join(map(line, value))}]"
+    return {"{}": "{}", "[]": "[]"}.get(repr(value)) or _scalar(value)
+
+
 def _mapping(data: dict[str, Any], depth: int) -> list[str]:
     lines = []
     for name, value in data.items():
-        key = name if _PLAIN.fullmatch(name) and ":" not in name else _scalar(name)
-        lines += _after(f"{key}:", value, depth)
+        lines += _after(f"{_key(name)}:", value, depth)
     return lines
 
 
@@ -52,17 +60,17 @@ def _list(data: list[Any], depth: int) -> list[str]:
 def _flow(value: Any, depth: int) -> str | None:
     """A value in one line; None if it wants several."""
     if not value or not isinstance(value, dict | list):
-        return {"{}": "{}", "[]": "[]"}.get(repr(value)) or _scalar(value)
+        return line(value)
     if any(isinstance(inner, dict | list) for inner in (value.values() if isinstance(value, dict) else value)):
         return None
-    if isinstance(value, list):
-        line = f"[{', '.join(map(_scalar, value))}]"
-    elif depth < FLAT_FROM:
+    if isinstance(value, dict) and depth < FLAT_FROM:
         return None
-    else:
-        pairs = (f"{k if _PLAIN.fullmatch(k) and ':' not in k else _scalar(k)}: {_scalar(v)}" for k, v in value.items())
-        line = f"{{{', '.join(pairs)}}}"
-    return line if len(line) + 2 * depth <= WIDTH else None
+    text = line(value)
+    return text if len(text) + 2 * depth <= WIDTH else None
+
+
+def _key(name: str) -> str:
+    return name if _PLAIN.fullmatch(name) and ":" not in name else _scalar(name)
 
 
 def _scalar(value: Any) -> str:
@@ -76,4 +84,4 @@ def _scalar(value: Any) -> str:
     return "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in quoted)
 
 
-__all__ = ["written"]
+__all__ = ["line", "written"]
