@@ -322,6 +322,10 @@ class Switch(Function):
     unlearned: Counter = table(PORTS)
 
     def ingress(self, pkt: Packet) -> Verdict:
+        return self.relay(pkt, True)
+
+    def relay(self, pkt: Packet, forwarding: bool) -> Verdict:
+        """What becomes of a frame; one that is not forwarded teaches all the same."""
         self.received.add(pkt.port, bytes=len(pkt))
         eth = pkt.parse(Ethernet)
         if is_bridge_group(eth.dst):
@@ -330,6 +334,7 @@ class Switch(Function):
         moment = now()
         if not is_group(eth.src):
             self.learn(Address(mac=eth.src, vid=vid), pkt.port, moment)
+        require(forwarding)
         if is_group(eth.dst):
             return self.flood(pkt.port, moment)
         station = self.stations.get(Address(mac=eth.dst, vid=vid))
@@ -340,6 +345,10 @@ class Switch(Function):
         return forward(station.port)
 
     def egress(self, pkt: Packet) -> Verdict:
+        return self.emit(pkt)
+
+    def emit(self, pkt: Packet) -> Verdict:
+        """What becomes of a frame about to leave."""
         if self.config.vlans:
             vid = vid_of(pkt.tci)
             line = self.lines[pkt.port]

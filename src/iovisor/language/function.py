@@ -260,14 +260,15 @@ def _reasons(cls: type[Function], parts: dict[str, Component]) -> dict[int, str]
     import sys
     found = {int(r): r.name for r in Dropped}
     declared: list[type[IntEnum]] = [v for v in vars(cls).values() if isinstance(v, type) and issubclass(v, Reasons)]
-    for kind in (cls, *map(type, parts.values())):
+    for kind in (*(base for base in cls.__mro__ if issubclass(base, Function)), *map(type, parts.values())):
         names = vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {}
         declared += [v for v in names.values() if isinstance(v, type) and issubclass(v, Reasons)]
     for group in dict.fromkeys(declared):
         for reason in group:
-            if found.setdefault(int(reason), reason.name) != reason.name and parts:
+            if found.setdefault(int(reason), reason.name) != reason.name:
                 raise DeclarationError(f"{cls.__name__}: {found[int(reason)]} and {reason.name} are both reason "
-                                       f"{int(reason)}; give those of the component other numbers")
+                                       f"{int(reason)}; give those of the component, or of the class that is extended, "
+                                       f"other numbers")
             found[int(reason)] = reason.name
     return found
 
