@@ -2,8 +2,15 @@
 
 Every function that punts has a ring, which the kernel fills and this reads.  The ring *is* the queue: nothing is taken
 out of it before its turn, so what is too much is refused by the kernel, and counted there (`PUNT_LOST`) like any other
-drop.  Rings take turns, a few records each, so a function that is flooded with punts does not starve its neighbours.
-A network has at most `AT_ONCE` handlers waiting at a time, so that it does not starve other networks.
+drop.  Rings take turns, a few records each, so a function that is flooded with punts does not starve its neighbours;
+nor does one whose handlers wait: at most `AT_ONCE` of a function wait at a time, and none longer than `PATIENCE`.
+
+Who serves several networks in one event loop shares it fairly among those whose handlers are coroutines and wait:
+after `SLICE` of work the loop goes on to others.  A handler that *blocks* holds up its loop, so networks of different
+owners are each served in a thread of their own (`control` does so): then it holds up its own network and no other.
+One that computes takes the interpreter in turns of 5 ms with the others, which slows them down and does not stop them.
+One that never gives the interpreter back, or breaks the process, needs a process of its own: that boundary comes with
+sandboxed workers, and until then whose code runs is a matter of trust.
 
 A handler is a method or a coroutine, `(event, packet)`.  If it answers a packet, that goes on from the port it came in
 through, as if it came again: a handler that has learned what was missing returns the packet it was given.  What a
@@ -19,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -28,8 +35,10 @@ from ..language.packet import Packet
 from ..targets.bpf_loaded import parse_event
 from .instance import Instance
 
-AT_ONCE = 256           # handlers of a network that wait at a time
+AT_ONCE = 64            # handlers of a function that wait at a time
+PATIENCE = 30.0         # seconds one may take
 TURN = 32               # records of one ring before the next has its turn
+SLICE = 0.005           # seconds of work before the loop does something else
 
 log = logging.getLogger(__name__)
 
@@ -61,29 +70,41 @@ class SlowPath:
         if self._changed is not None:
             raise RuntimeError("the slow path of this network is served already")
         loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
-        slots, tasks = asyncio.Semaphore(AT_ONCE), set[asyncio.Task[None]]()
+        tasks: dict[Instance, set[asyncio.Task[None]]] = {}
         timers: dict[Function, list[asyncio.Task[None]]] = {}
         try:
             while True:
                 self._changed.clear()
                 instances = list(self._instances())
                 self._wind(timers, instances)
-                busy = False
+                busy, begun = False, loop.time()
                 for instance in instances:
-                    if instance.loaded.ring is None or instance not in self._instances():
-                        continue
-                    records = list(islice(instance.loaded.ring, TURN))
-                    busy = busy or bool(records)
-                    for record in records:
-                        await self._handle(instance, record, slots, tasks)
+                    waiting = tasks.setdefault(instance, set())
+                    for record in self._turn(instance, AT_ONCE - len(waiting)):
+                        busy = True
+                        self._handle(instance, record, waiting)
+                        if loop.time() - begun > SLICE:
+                            await asyncio.sleep(0)
+                            begun = loop.time()
                 if busy:
                     await asyncio.sleep(0)
                 else:
-                    await self._readable(loop, instances)
+                    await self._readable(loop, [at for at in instances if len(tasks[at]) < AT_ONCE])
+                for gone in tasks.keys() - set(self._instances()):
+                    for task in tasks.pop(gone):
+                        task.cancel()
         finally:
             self._changed = None
-            for task in [*tasks, *(task for group in timers.values() for task in group)]:
+            for task in [task for groups in (tasks, timers) for group in groups.values() for task in group]:
                 task.cancel()
+
+    def _turn(self, instance: Instance, most: int) -> Iterator[bytes]:
+        """What a ring has for one turn."""
+        if instance.loaded.ring is not None and instance in self._instances():
+            for record in islice(instance.loaded.ring, min(TURN, most)):
+                yield record
+                if instance not in self._instances():
+                    return
 
     def _wind(self, timers: dict[Function, list[asyncio.Task[None]]], instances: list[Instance]) -> None:
         """Start the timers of functions that came, stop those of functions that went."""
@@ -110,8 +131,7 @@ class SlowPath:
             for number in numbers:
                 loop.remove_reader(number)
 
-    async def _handle(self, instance: Instance, record: bytes, slots: asyncio.Semaphore,
-                      tasks: set[asyncio.Task[None]]) -> None:
+    def _handle(self, instance: Instance, record: bytes, waiting: set[asyncio.Task[None]]) -> None:
         _, event, packet = parse_event(instance.function, record)
         handler = instance.function.method(instance.function.spec().handlers[type(event)])
         self.served.events += 1
@@ -124,16 +144,20 @@ class SlowPath:
 
         async def run() -> None:
             try:
-                self._answer(instance, await handler(event, packet))
+                async with asyncio.timeout(PATIENCE):
+                    answer = await handler(event, packet)
+                self._answer(instance, answer)
             except Exception:
                 self._failed(instance)
-            finally:
-                slots.release()
 
-        await slots.acquire()
+        def done(task: asyncio.Task[None]) -> None:
+            waiting.discard(task)
+            if len(waiting) == AT_ONCE - 1:
+                self.changed()                              # there is room again
+
         task = asyncio.create_task(run())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        waiting.add(task)
+        task.add_done_callback(done)
 
     def _answer(self, instance: Instance, answer: object) -> None:
         if isinstance(answer, Packet):
