@@ -43,7 +43,7 @@ OUTSIDE: dict[str, set[str]] = {
     "rich": {"cli"},
     "pydantic": {"model", "control"},
     "pydantic_core": {"model", "control"},
-    "yaml": {"model"},
+    "yaml": {"model", "cli"},
     "fastapi": {"control"},
     "starlette": {"control"},
     "uvicorn": {"control"},

@@ -74,8 +74,8 @@ def test_starting_brings_no_weight(arguments: list[str]) -> None:
 
 def test_a_beginning_is_enough_if_it_is_clear() -> None:
     assert iovisor("ver").output == iovisor("version").output
-    ambiguous = iovisor("c")
-    assert ambiguous.exit_code == 2 and "check or completion" in ambiguous.output
+    ambiguous = iovisor("co")
+    assert ambiguous.exit_code == 2 and "confirm or counters or completion" in ambiguous.output
 
 
 def test_version() -> None:

@@ -5,11 +5,18 @@
     run        hosts around a function, with real packets between them
     bench      nanoseconds a packet, beside the empty program and beside C
     demo       the main job, on real traffic, in a minute
+
+    plan, apply ...         documents, and what becomes of them     changes.py
+    export, clone ...       copies of networks                      copies.py
+    tenant, network ...     what there is, noun by noun             objects.py
+    trace, events ...       what happens                            watching.py
+    daemon, doctor          the daemon, and this machine            daemon.py
+
     completion, version
 
-One command is one file of this folder, and is imported when it is asked for.  At import time these files know only
-click and the standard library; whatever else they need they import inside the function that needs it: `iovisor --help`
-starts in the time Python takes, and typing a command wrong costs nothing.
+A command is a file of this folder, or a few of a kind are, and is imported when it is asked for.  At import time these
+files know only click and the standard library; whatever else they need they import inside the function that needs it:
+`iovisor --help` starts in the time Python takes, and typing a command wrong costs nothing.
 
 What goes wrong is said in the form the error has anyway (errors.py), and the exit code is 1: a `CompileError` looks as
 CPython would print it.  A traceback is for whoever asks for one, with `--traceback`.
@@ -22,29 +29,52 @@ from typing import Any
 
 import click
 
-#: In the order of a first hour with the tool.
-COMMANDS = ("new", "check", "run", "bench", "demo", "completion", "version")
+#: In the order of a first hour with the tool; what is not in a module of its own name, with the module's.
+COMMANDS = {
+    "new": "", "check": "", "run": "", "bench": "", "demo": "",
+    "plan": "changes", "apply": "changes", "confirm": "changes", "rollback": "changes", "history": "changes",
+    "diff": "changes", "destroy": "changes",
+    "export": "copies", "import": "copies", "clone": "copies", "snapshot": "copies", "restore": "copies",
+    "tenant": "objects", "network": "objects", "function": "objects", "port": "objects", "endpoint": "objects",
+    "link": "objects", "token": "objects",
+    "trace": "watching", "counters": "watching", "events": "watching", "graph": "watching",
+    "daemon": "", "doctor": "daemon", "completion": "", "version": ""}
 DETAILS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-class Commands(click.Group):
-    """A group whose commands are modules; an unambiguous beginning of a name is the name."""
+class Abbreviated(click.Group):
+    """A group in which an unambiguous beginning of a name is the name."""
+
+    def named(self, text: str, ctx: click.Context) -> str:
+        """The command that is meant; empty if there is none."""
+        names = self.list_commands(ctx)
+        matching = [name for name in names if name == text] or [name for name in names if name.startswith(text)]
+        if len(matching) > 1:
+            ctx.fail(f"{text!r} may be {' or '.join(matching)}")
+        return matching[0] if matching else ""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, self.named(cmd_name, ctx))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        _, command, rest = super().resolve_command(ctx, args)
+        return command.name if command else None, command, rest
+
+
+class Commands(Abbreviated):
+    """A group whose commands are modules, or in modules."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        matching = [name for name in COMMANDS if name == cmd_name] or [n for n in COMMANDS if n.startswith(cmd_name)]
-        if len(matching) > 1:
-            ctx.fail(f"{cmd_name!r} may be {' or '.join(matching)}")
-        if not matching:
+        name = self.named(cmd_name, ctx)
+        if not name:
             return None
-        found: click.Command = import_module(f"iovisor.cli.{matching[0]}").command
+        module = import_module(f"iovisor.cli.{COMMANDS[name] or name}")
+        attribute = f"{name}_" if name == "import" else name if COMMANDS[name] else "command"
+        found: click.Command = getattr(module, attribute)
         return found
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        _, command, rest = super().resolve_command(ctx, args)
-        return command.name if command else None, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

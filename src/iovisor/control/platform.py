@@ -60,7 +60,7 @@ class Change:
     before: int
     after: int
     steps: tuple[Step, ...]
-    lines: tuple[str, ...]
+    edits: tuple[model.Change, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -127,16 +127,23 @@ class Platform:
                 self.hosted.popitem()[1].leave()
             self.store.close()
 
+    def turns(self, seconds: float) -> bool:
+        """Whether changes can be made: not for as long as one hangs.  One that takes its time is waited for."""
+        if not self._changing.acquire(timeout=seconds):
+            return False
+        self._changing.release()
+        return True
+
     # -- documents ---------------------------------------------------------------------------------------------------
 
     def read(self, who: Principal, text: str, file: str, sources: Mapping[str, str]) -> list[tuple[Document, Kinds]]:
         """The documents of a text, with the kinds they may name; all mistakes at once."""
         kinds = self._kinds(who, sources)
-        with self._explained(kinds):
+        with self.explained(kinds):
             documents = model.load(text, file, kinds)
         for document in documents:
             self._permitted(who, document.content)
-        with self._explained(kinds):
+        with self.explained(kinds):
             standing = [self.document(head) for head in self.records.heads() if who.sees(head.tenant)]
             problems = [p for p in model.together(documents, standing) if not p.warning]
             if problems:
@@ -147,9 +154,18 @@ class Platform:
         permitted = who.role == "admin"
         return Kinds({file: self.sources.keep(text) for file, text in sources.items()} if permitted else {}, permitted)
 
+    def read_data(self, who: Principal, data: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Document, Kinds]:
+        """A document that is data already."""
+        kinds = self._kinds(who, sources)
+        with self.explained(kinds):
+            document = model.load_data(data, kinds)
+        self._permitted(who, document.content)
+        return document, kinds
+
     @staticmethod
-    def _explained(kinds: Kinds) -> Any:
-        return _Explained(kinds)
+    def explained(kinds: Kinds | None = None) -> Any:
+        """Inside, what the model refuses is said in our words; files that did not come along first."""
+        return _Explained(kinds or Kinds())
 
     def _permitted(self, who: Principal, content: Network | Tenant) -> None:
         who.demand(content.tenant, write=True)
@@ -184,7 +200,8 @@ class Platform:
         before = self._revision(head, head.current) if head.current else None
         same = before is not None and before.document == model.normal(content) and before.own == intent.own
         return Change(content.tenant, content.network, head.current, head.current if same else head.numbers + 1,
-                      tuple(steps), tuple(self._lines(before.document if before else None, content)), intent.warnings)
+                      tuple(steps), tuple(self.edits(before.document if before else None, model.normal(content))),
+                      intent.warnings)
 
     def apply(self, who: Principal, intent: Intent, message: str = "", confirm: float = 0.0,
               remembered: Mapping[str, Any] | None = None, anyway: bool = False) -> Change:
@@ -251,7 +268,7 @@ class Platform:
                 to = head.unconfirmed if head.unconfirmed is not None else self._before(head)
             if to == 0:
                 self.destroy(who, tenant, network)
-                return Change(tenant, network, head.current, 0, (), ())
+                return Change(tenant, network, head.current, 0, ())
             revision = self._revision(head, to)
             change = self.apply(who, self._again(head, revision), message or f"rollback to revision {to}", anyway=True)
             if head.unconfirmed is not None and not change.changes:
@@ -309,10 +326,7 @@ class Platform:
         document = dict(found["document"])
         if to is not None:
             document |= {"tenant": to[0], "network": to[1]}
-        kinds = self._kinds(who, found.get("own", {}))
-        with self._explained(kinds):
-            read = model.load_data(document, kinds)
-        self._permitted(who, read.content)
+        read, kinds = self.read_data(who, document, found.get("own", {}))
         intent = replace(self.intent(read, kinds), ports=found.get("ports", {}), seed=found.get("seed", ""))
         return self.apply(who, intent, "import", remembered=found.get("memory"))
 
@@ -366,8 +380,7 @@ class Platform:
     def drop_tenant(self, who: Principal, tenant: str) -> None:
         """Forget a tenant that has no networks."""
         with self._changing:
-            if self.records.tenant(tenant) is None:
-                raise Missing(f"there is no tenant {tenant}")
+            self.tenant(tenant)
             networks = [head.network for head in self.records.heads(tenant)]
             if networks:
                 raise Conflicting(f"{tenant} has networks: destroy {', '.join(networks)} first")
@@ -376,12 +389,19 @@ class Platform:
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
+    def tenant(self, name: str) -> dict[str, Any]:
+        """Its document; Missing if there is no such tenant."""
+        found = self.records.tenant(name)
+        if found is None:
+            raise Missing(f"there is no tenant {name}")
+        return found
+
     def head(self, tenant: str, network: str) -> Head:
         """Missing if there is no such network."""
         found = self.records.head(tenant, network)
         if found is None:
-            raise Missing(f"there is no network {network} of {tenant}" if self.records.tenant(tenant) is not None
-                          else f"there is no tenant {tenant}")
+            self.tenant(tenant)
+            raise Missing(f"there is no network {network} of {tenant}")
         return found
 
     def call(self, tenant: str, network: str, do: Callable[[Fabric], T]) -> T:
@@ -400,9 +420,10 @@ class Platform:
         """One of its history."""
         return self._revision(self.head(tenant, network), number)
 
-    def lines(self, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
-        """What differs between two documents, a line each."""
-        return list(self._lines(before, Network.model_validate(after)))
+    @staticmethod
+    def edits(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[model.Change]:
+        """What differs between two documents."""
+        return model.difference(Network.model_validate(before) if before else None, Network.model_validate(after))
 
     # -- mending -----------------------------------------------------------------------------------------------------
 
@@ -499,15 +520,9 @@ class Platform:
             return Refused.at(f"{content.key} cannot be made so here: {error}", ())
         return error
 
-    @staticmethod
-    def _lines(before: Mapping[str, Any] | None, after: Network) -> list[str]:
-        import difflib
-        old = model.dump(Network.model_validate(before)).splitlines() if before else []
-        return list(difflib.unified_diff(old, model.dump(after).splitlines(), "now", "then", lineterm="", n=1))
-
 
 class _Explained:
-    """Says what the model refuses in the words of whoever asks; files that did not come along first."""
+    """See `Platform.explained`."""
 
     def __init__(self, kinds: Kinds) -> None:
         self.kinds = kinds

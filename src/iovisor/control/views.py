@@ -1,0 +1,188 @@
+"""What stands, as data for people and programs: networks, functions, ports, endpoints, links, counters.
+
+Everything of a running network is read in one question to its thread, so that what stands side by side was so at one
+moment.  Names and order of fields are part of the interface: they become columns of the command line.
+"""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, get_type_hints
+
+from ..fabric import Network as Fabric
+from ..fabric import PortRef
+from ..language import Function
+from ..language.configuration import accept
+from ..language.errors import ConfigError
+from ..language.layout import Layout
+from ..model import Network, held
+from .lowering import Lowered
+from .platform import Platform
+from .problems import Missing, Refused
+from .records import Head
+
+
+def network(platform: Platform, head: Head) -> dict[str, Any]:
+    """One network in a line."""
+    content = platform.document(head)
+    revision = platform.revision(head.tenant, head.network, head.current)
+    return {"tenant": head.tenant, "network": head.network, "revision": head.current, "applied": revision.at,
+            "by": revision.by, "message": revision.message, "functions": len(content.functions),
+            "endpoints": len(content.endpoints), "links": len(content.links), "runs": head.key in platform.hosted,
+            "unconfirmed": None if head.unconfirmed is None else {"back to": head.unconfirmed, "until": head.until}}
+
+
+class Look:
+    """One network, looked at once."""
+
+    def __init__(self, platform: Platform, tenant: str, name: str) -> None:
+        self.platform, self.head = platform, platform.head(tenant, name)
+        self.content: Network = platform.document(self.head)
+        self.lowered: Lowered = platform.lowered(self.head)
+        self.places = {place: endpoint for endpoint, place in self.lowered.places.items()}
+
+    def ask(self, do: Any) -> Any:
+        return self.platform.call(self.head.tenant, self.head.network, do)
+
+    def functions(self) -> list[dict[str, Any]]:
+        """Each with its drops."""
+        drops: Mapping[str, Mapping[str, int]] = self.ask(lambda running: running.drops)
+        return [{"name": name, "kind": one.kind, "ports": sum(1 for at in self._joined() if at.instance == name),
+                 "drops": sum(drops.get(name, {}).values()), "labels": one.labels}
+                for name, one in self.content.functions.items()]
+
+    def function(self, name: str) -> dict[str, Any]:
+        """One, with configuration, tables, drops by reason, and what may be called."""
+        one = self.content.functions.get(name)
+        if one is None:
+            raise Missing(f"{self.head.key} has no function {name}")
+
+        def read(running: Fabric) -> dict[str, Any]:
+            function = running.instances[name].function
+            tables = {t: {"kind": table.spec.kind, "size": table.spec.size, "entries": sum(1 for _ in table.items())}
+                      for t, table in function.tables.items()}
+            return {"tables": tables, "drops": running.drops.get(name, {}), "actions": actions(function)}
+        return {"name": name, "kind": one.kind, "config": one.config, "labels": one.labels, **self.ask(read)}
+
+    def ports(self) -> list[dict[str, Any]]:
+        """Every port that is joined, and what went through it."""
+        counted = self.ask(self._counted)
+        return [{"port": self._port(at), "number": at.port, "joined": self._other(at), **counted.get(at, _nothing())}
+                for at in sorted(self._joined(), key=lambda at: (at.instance, at.port))]
+
+    def endpoints(self) -> list[dict[str, Any]]:
+        """What each is attached to, and whether it is there."""
+        counted, absent = self.ask(lambda running: (self._counted(running), set(running.absent)))
+        found = []
+        for name, one in self.content.endpoints.items():
+            at = self.lowered.places.get(name)
+            there = at in counted and at not in absent
+            state = "unlinked" if at is None else "open" if not one.attachment else "up" if there else "absent"
+            found.append({"name": name, "port": self._port(at) if at else None, "attached": " ".join(held(one)).strip(),
+                          "state": state, "addresses": list(one.addresses), "labels": one.labels,
+                          **(counted.get(at) or _nothing())})
+        return found
+
+    def links(self) -> list[dict[str, Any]]:
+        """Each path, as the document has it."""
+        return [{"link": f"{path[0]} -- {path[-1]}", "path": list(path)} for path in self.content.links]
+
+    def counters(self) -> dict[str, Any]:
+        """Everything that counts: ports by name, drops by function and reason."""
+        counted, drops, served = self.ask(lambda running: (self._counted(running), running.drops, running.served))
+        return {"ports": {self._port(at): count for at, count in counted.items()}, "drops": drops,
+                "slow path": {"events": served.events, "failed": served.failed, "returned": served.returned}}
+
+    def graph(self) -> dict[str, Any]:
+        """Nodes, and what joins them."""
+        nodes = [{"name": name, "kind": one.kind} for name, one in self.content.functions.items()]
+        nodes += [{"name": name, "kind": "endpoint"} for name in self.content.endpoints]
+        edges = [{"a": self._port(a), "b": self._port(b)}
+                 for a, b in (sorted(link, key=str) for link in self.lowered.shape.links)]
+        edges += [{"a": self._port(at), "b": name} for name, at in self.lowered.places.items()]
+        return {"nodes": nodes, "edges": edges}
+
+    def _counted(self, running: Fabric) -> dict[PortRef, dict[str, int]]:
+        found = {}
+        for at in running.joins:
+            received, sent = running.traffic(at)
+            found[at] = {"received": received.packets, "received bytes": received.bytes,
+                         "sent": sent.packets, "sent bytes": sent.bytes}
+        return found
+
+    def _joined(self) -> set[PortRef]:
+        return {at for link in self.lowered.shape.links for at in link} | set(self.places)
+
+    def _other(self, at: PortRef) -> str:
+        if at in self.places:
+            return self.places[at]
+        return next((self._port(other) for link in self.lowered.shape.links if at in link for other in link - {at}), "")
+
+    def _port(self, at: PortRef) -> str:
+        """`fw:inside`, `lan:3`."""
+        ports = self.lowered.shape.parts[at.instance].kind.spec().ports
+        return f"{at.instance}:{next((name for name, number in ports.items() if number == at.port), at.port)}"
+
+
+def _nothing() -> dict[str, int]:
+    return {"received": 0, "received bytes": 0, "sent": 0, "sent bytes": 0}
+
+
+# -- actions ---------------------------------------------------------------------------------------------------------
+
+def actions(function: Function) -> list[dict[str, Any]]:
+    """What may be called on a function: name, parameters, documentation."""
+    return [{"name": name, "documentation": text, "parameters": [
+        {"name": parameter.name, "required": parameter.default is inspect.Parameter.empty,
+         "type": _typed(parameter.annotation)}
+        for parameter in inspect.signature(getattr(function, name)).parameters.values()]}
+        for name, text in function.spec().actions.items()]
+
+
+def act(function: Function, action: str, arguments: Mapping[str, Any]) -> Any:
+    """Call an action; its arguments come as JSON, or as text, and are read as its parameters declare them."""
+    known = function.spec().actions
+    if action not in known:
+        raise Missing(f"{function.spec().name} has no action {action}; it has {', '.join(known) or 'none'}")
+    method = getattr(function, action)
+    hints = get_type_hints(method, include_extras=True)
+    parameters = inspect.signature(method).parameters
+    for name in arguments.keys() - parameters.keys():
+        raise Refused.at(f"{action} takes no {name}", ("arguments", name),
+                         f"it takes {', '.join(parameters) or 'none'}")
+    for name, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and name not in arguments:
+            raise Refused.at(f"{action} needs {name}", ("arguments", name))
+    try:
+        read = {name: accept(name, hints.get(name, str), _number(value)) for name, value in arguments.items()}
+    except ConfigError as error:
+        raise Refused.at(str(error), ("arguments", error.path)) from error
+    return plain(method(**read))
+
+
+def plain(value: Any) -> Any:
+    """What an action answers, as JSON data."""
+    if isinstance(value, Layout):
+        return {name: getattr(value, name) for name in value.fields}
+    if isinstance(value, Enum):
+        return value.name.lower()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value)
+
+
+def _number(value: Any) -> Any:
+    """Text that is a number, as a number: the command line has only text."""
+    return int(value) if isinstance(value, str) and value.lstrip("-").isdecimal() else value
+
+
+def _typed(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+
+
+__all__ = ["Look", "act", "actions", "network", "plain"]
