@@ -6,6 +6,7 @@
     bench      nanoseconds a packet, beside the empty program and beside C
     demo       the main job, on real traffic, in a minute
 
+    validate, format, schema    documents, without a daemon
     plan, apply ...         documents, and what becomes of them     changes.py
     export, clone ...       copies of networks                      copies.py
     tenant, network ...     what there is, noun by noun             objects.py
@@ -32,6 +33,7 @@ import click
 #: In the order of a first hour with the tool; what is not in a module of its own name, with the module's.
 COMMANDS = {
     "new": "", "check": "", "run": "", "bench": "", "demo": "",
+    "validate": "", "format": "", "schema": "",
     "plan": "changes", "apply": "changes", "confirm": "changes", "rollback": "changes", "history": "changes",
     "diff": "changes", "destroy": "changes",
     "export": "copies", "import": "copies", "clone": "copies", "snapshot": "copies", "restore": "copies",

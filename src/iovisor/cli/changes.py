@@ -37,6 +37,20 @@ class Duration(click.ParamType[float]):
         return float(found[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[found[2] or "s"]
 
 
+class Revision(click.ParamType[Any]):
+    """A revision's number, or a file to compare with."""
+
+    name = "revision"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        text = str(value)
+        if text.isdecimal() and int(text) > 0:
+            return int(text)
+        if text == "-" or Path(text).is_file():
+            return text
+        self.fail(f"{text!r} is neither a revision nor a document's file", param, ctx)
+
+
 @click.command("plan", short_help="Say what applying documents would change.")
 @FILES
 @output_option
@@ -109,14 +123,23 @@ def history(network: str, output: str, client: Client) -> None:
     show(output, found, ("revision", "current", "at", "by", "message"))
 
 
-@click.command("diff", short_help="What differs between revisions.")
-@NETWORK
-@click.argument("before", type=click.IntRange(1), required=False)
+@click.command("diff", short_help="What differs between revisions, or between documents.")
+@click.argument("network", type=Live("networks"), metavar="[TENANT/]NETWORK|FILE")
+@click.argument("before", type=Revision(), required=False)
 @click.argument("after", type=click.IntRange(1), required=False)
 @output_option
 @host_option
-def diff(network: str, before: int | None, after: int | None, output: str, client: Client) -> None:
-    """What differs between two revisions of NETWORK; the last two, if not said."""
+@click.pass_context
+def diff(ctx: click.Context, network: str, before: int | str | None, after: int | None, output: str,
+         client: Client) -> None:
+    """What differs between two revisions of NETWORK; the last two, if not said.
+
+    With two files, `iovisor diff OLD NEW`: what changes from the documents of one to those of the other.  No daemon is
+    asked then, and it ends as `plan` does: with 0 for no change, 2 for changes, 1 if a document cannot stand.
+    """
+    if isinstance(before, str):
+        from .diff import between
+        ctx.exit(between(ctx, network, before, output))
     tenant, name = network_of(client, network)
     found = client.get("tenants", tenant, "networks", name, "diff", before=before, after=after)
     if output in ("json", "yaml"):

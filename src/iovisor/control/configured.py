@@ -40,7 +40,7 @@ def _config(kind: type[Config], given: Mapping[str, Any], path: Path, faults: li
              for name, hint in kind.types.items() if name in given}
     if len(faults) == before:
         try:
-            kind(**given)
+            made(kind, given)
         except ConfigError as error:
             faults.append(_fault(path, error))
     return found

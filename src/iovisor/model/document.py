@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .checks import check, held
-from .errors import Path, Problem, Refused
+from .errors import Path, Problem, Refused, in_order
 from .faults import tell
 from .kinds import Kinds
 from .reading import read
@@ -104,7 +104,7 @@ def together(documents: Sequence[Document], standing: Iterable[Network] = ()) ->
             for name, count, most in over_quota(document.content, own):
                 problems.append(document.problem(("quota", name), f"{document.content.tenant} has {count} {name}, and "
                                                  f"may have {most}", "raise the quota, or remove some"))
-    return problems
+    return in_order(problems)
 
 
 def over_quota(tenant: Tenant, networks: Sequence[Network]) -> list[tuple[str, int, int]]:
@@ -145,7 +145,7 @@ def _document(tree: Node, file: str, kinds: Kinds) -> Document:
         content = check(content, problems, kinds, doubtful, numbers)
     if content is None or problems.fatal:
         raise Refused(problems.found)
-    return Document(content, file, problems.tree, tuple(problems.found))
+    return Document(content, file, problems.tree, tuple(in_order(problems.found)))
 
 
 def _validated(model: type[Network] | type[Tenant],

@@ -49,8 +49,13 @@ class Refused(ModelError, ValueError):
     """Documents with mistakes; `problems` has them in the order of the text, warnings among them."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = sorted(set(problems), key=lambda p: (p.file, p.line, p.column, p.what))
+        self.problems = in_order(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems as they stand in the text, each once."""
+    return sorted(set(problems), key=lambda p: (p.file, p.line, p.column, p.warning, p.what))
 
 
 def spelled(path: Path) -> str:
@@ -71,4 +76,4 @@ def alike(name: object, known: Iterable[str]) -> str:
     return f"there is {', '.join(names[:12])}{more}" if names else "there is none"
 
 
-__all__ = ["ModelError", "Path", "Problem", "Refused", "alike", "spelled"]
+__all__ = ["ModelError", "Path", "Problem", "Refused", "alike", "in_order", "spelled"]

@@ -50,7 +50,7 @@ def _change(change: Change) -> Iterator[str]:
     if change.sign == "+" and isinstance(whole, dict):
         shown = {name: value for name, value in whole.items() if name != "kind"}
         shown = {**shown.pop("config", {}), **shown} if change.what == "function" else shown
-        yield from (f"    {text}" for text in written(shown).splitlines())
+        yield from (f"    + {text}" for text in written(shown).splitlines())
     elif change.what == "link" and change.sign != "~":
         yield from (f"    {change.sign} {member}" for member in whole[1:-1])
     for edit in change.edits:

@@ -17,7 +17,8 @@ FLAT_FROM = 3
 _PLAIN = re.compile(r"[A-Za-z0-9_./](?:[A-Za-z0-9_./:+%@ -]*[A-Za-z0-9_./+%@-])?")
 _OTHERWISE = re.compile(
     r"[-+.]?[0-9][0-9_]*(\.[0-9_]*)*([eE][-+]?[0-9]+)?|0[box][0-9a-fA-F_]+|[0-9]+(:[0-9]+)+(\.[0-9]*)?"
-    r"|\d{4}-\d\d?-\d\d?.*|~|null|true|false|yes|no|on|off|y|n", re.IGNORECASE)
+    r"|\d{4}-\d\d?-\d\d?.*", re.IGNORECASE)
+_WORD = re.compile(r"~|null|true|false|yes|no|on|off|y|n", re.IGNORECASE)
 _ADDRESS = re.compile(r"\d+(\.\d+){3}")
 
 
@@ -70,7 +71,8 @@ def _flow(value: Any, depth: int) -> str | None:
 
 
 def _key(name: str) -> str:
-    return name if _PLAIN.fullmatch(name) and ":" not in name else _scalar(name)
+    plain = _PLAIN.fullmatch(name) and ":" not in name and not _WORD.fullmatch(name)
+    return name if plain else _scalar(name)
 
 
 def _scalar(value: Any) -> str:
@@ -78,7 +80,7 @@ def _scalar(value: Any) -> str:
         return json.dumps(value)
     text = str(value)
     if _PLAIN.fullmatch(text) and ": " not in text:
-        if _ADDRESS.fullmatch(text) or not _OTHERWISE.fullmatch(text):
+        if _ADDRESS.fullmatch(text) or not (_OTHERWISE.fullmatch(text) or _WORD.fullmatch(text)):
             return text
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in quoted)
