@@ -9,6 +9,7 @@
     upgrade         a new image takes over the tables
     pins, adoption  a network outlives its process, and another adopts it
     trace           what would become of a packet: rehearsal, explanation, itinerary
+    balance         everything in against everything out, packet for packet
     joins, counters, images, grace
 
 `Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come:
@@ -16,6 +17,7 @@ trace and capture, shares of a device, `migrate`.
 """
 from __future__ import annotations
 
+from .balance import Balance
 from .counters import Traffic
 from .edges import Edge
 from .instance import Instance
@@ -25,4 +27,4 @@ from .running import Running
 from .storm import Storm
 from .trace import Disagreement, Trace
 
-__all__ = ["Disagreement", "Edge", "Instance", "Network", "PortRef", "Running", "Storm", "Trace", "Traffic"]
+__all__ = ["Balance", "Disagreement", "Edge", "Instance", "Network", "PortRef", "Running", "Storm", "Trace", "Traffic"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..kernel import MapKind, MapSpec, possible_cpus
 from ..language.verdicts import Dropped
-from .edges import Count
+from .edges import OWN, Count
 from .pins import Pins
 
 MOST = 4096
@@ -24,7 +24,7 @@ class Traffic:
 
 
 class Counters:
-    """Made and closed by a network.  Number 0 counts what nobody asks for: floods, clones on their way."""
+    """Made and closed by a network.  The numbers below `OWN` are the network's: see edges.py."""
 
     def __init__(self, pins: Pins) -> None:
         self._counts = pins.map("counts", MapSpec("counts", MapKind.PER_CPU_ARRAY, 4, 16, MOST))
@@ -33,24 +33,31 @@ class Counters:
         except BaseException:
             self._counts.close()
             raise
-        self._free = list(range(MOST - 1, 0, -1))
+        self._free = list(range(MOST - 1, OWN - 1, -1))
         self._cpus = possible_cpus()
 
     def take(self) -> int:
         """A number nobody uses, at zero."""
         if not self._free:
-            raise ValueError(f"no counter is left: the ports of a network have {MOST - 1} together")
+            raise ValueError(f"no counter is left: the ports of a network have {MOST - OWN} together")
         index = self._free.pop()
         self._counts.update_per_cpu(index.to_bytes(4, "little"), [bytes(16)] * self._cpus)
         return index
 
     def taken(self, indexes: set[int]) -> None:
         """These are in use, and no others."""
-        self._free = [index for index in range(MOST - 1, 0, -1) if index not in indexes]
+        self._free = [index for index in range(MOST - 1, OWN - 1, -1) if index not in indexes]
 
     def give(self, *indexes: int) -> None:
         """The opposite of `take`."""
-        self._free += [index for index in indexes if index > 0]
+        self._free += [index for index in indexes if index >= OWN]
+
+    def add(self, index: int, packets: int, size: int = 0) -> None:
+        """Add to one of the network's numbers that no program counts at."""
+        key = index.to_bytes(4, "little")
+        first, *others = self._counts.lookup_per_cpu(key) or []
+        packets, size = packets + int.from_bytes(first[:8], "little"), size + int.from_bytes(first[8:], "little")
+        self._counts.update_per_cpu(key, [packets.to_bytes(8, "little") + size.to_bytes(8, "little"), *others])
 
     def count(self, index: int = 0) -> Count:
         """What a program is given to count by."""

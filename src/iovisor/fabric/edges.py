@@ -68,6 +68,10 @@ PASS, DROP = 0, 2
 MOST_HOPS = 16
 TAIL_CALLS = 33
 WIRE_BITS, INGRESS_FLAG = 24, 1
+FROM_PYTHON = 1 << WIRE_BITS - 1        # in the mark: the frame came from Python, and brings no metadata
+# Counters of the network itself.  NOBODY counts what nobody asks for; the last five are kept by `Balance`: what ports
+# and instances that are gone have counted.
+NOBODY, FLOODS, COPIES, ROUND, CAME, INJECTED, RECEIVED, SENT, DROPPED, PUNTED, HANDED, OWN = range(12)
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,10 @@ class Count:
     index: int
     drops: Map
 
-    def passed(self, index: int = -1) -> list[Line]:
+    def passed(self, index: int | Register = -1) -> list[Line]:
         """Add one packet, there or at another number.  R6 holds the context; R0 to R5 are lost."""
-        index = self.index if index < 0 else index
-        return [store(R10, -8, index), *_add_packet(f"counted{index}")]
+        index = self.index if index == -1 else index
+        return [store(R10, -8, index), *_add_packet(f"counted{index!r}")]
 
     def lost(self, reason: Dropped) -> list[Line]:
         """Add a drop of the fabric."""
@@ -126,9 +130,14 @@ def entry(port: int, root: Map, count: Count) -> Program:
         *count.dropped(Dropped.UNWIRED)], [*count.maps, root])
 
 
-def leaving(port: int, root: Map) -> Program:
-    """A clone is about to leave through a device: the function's egress looks at it."""
-    return _load(f"leaving{port}", [move(R6, R1), *_begin(port), move(R1, R6), tail_call(0, 0), leave(DROP)], [root])
+def leaving(port: int, root: Map, count: Count) -> Program:
+    """A clone is about to leave through a device: the function's egress looks at it.
+
+    It finds no metadata: what the machine itself sends comes by here too, and has something else in that place.
+    """
+    return _load(f"leaving{port}", [
+        move(R6, R1), *_begin(port), move(R1, R6), tail_call(2, 0), *count.dropped(Dropped.UNWIRED)],
+        [*count.maps, root])
 
 
 def output(edge: Edge, count: Count) -> Program:
@@ -160,7 +169,7 @@ def hop(port: int, root: Map, count: Count, crossing: Crossing) -> Program:
         compute(R7, "<<", 16), compute(R7, "|", port), store(R6, CB, R7, 4),
         *count.passed(), *count.passed(crossing.received), move(R1, R6), tail_call(2, 0),
         *count.dropped(Dropped.UNWIRED),
-        Label("around"),
+        Label("around"), *count.passed(ROUND),
         compute(R8, "<<", WIRE_BITS), compute(R8, "|", crossing.wire), store(R6, MARK, R8, 4),
         move(R1, crossing.device), move(R2, INGRESS_FLAG), call(Helper.REDIRECT), leave(),
         Label("looping"), *count.dropped(Dropped.HOPS)], [*count.maps, root])
@@ -188,12 +197,15 @@ def passed(count: Count) -> Program:
 def again(wires: Map, count: Count) -> Program:
     """A packet that came around: its mark says on which wire it goes on, and how many hops it has made, plus one.
 
-    What has no mark is the device's own chatter (IPv6 looks for neighbours on every device), no packet of the network.
+    Its metadata came with it; a frame from Python has none.  What has no mark is the device's own chatter (IPv6 looks
+    for neighbours on every device), no packet of the network.
     """
     return _load("again", [
         move(R6, R1), load(R7, R6, MARK, 4), move(R8, R7), compute(R8, ">>", WIRE_BITS),
         jump_if(R8, "==", 0, "stranger"), compute(R8, "+", -1), compute(R8, "<<", 16),
-        *_begin(0), store(R6, CB, R8, 4), store(R6, MARK, 0, 4), compute(R7, "&", (1 << WIRE_BITS) - 1),
+        move(R9, CAME), move(R2, R7), compute(R2, "&", FROM_PYTHON), jump_if(R2, "==", 0, "came"),
+        move(R9, INJECTED), *_begin(0), Label("came"), *count.passed(R9),
+        store(R6, CB, R8, 4), store(R6, MARK, 0, 4), compute(R7, "&", FROM_PYTHON - 1),
         move(R1, R6), map_index(R2, 2), move(R3, R7), call(Helper.TAIL_CALL),
         *count.dropped(Dropped.UNWIRED), Label("stranger"), leave(DROP)], [*count.maps, wires])
 
@@ -232,6 +244,7 @@ def flood(members: Map, ports: int, count: Count, account: Map) -> Program:
 # What the loop's body finds in the stack of the flood.
 FRAME = -56
 PACKET, FROM, MARKED, HOP, NOW, ACCOUNT = range(0, 48, 8)
+DOWN = -100                     # ENETDOWN: said by the device, behind its hook
 CHEAPER = 3                     # a copy for a device is charged an eighth
 
 
@@ -240,19 +253,23 @@ def _clone(count: Count) -> list[Line]:
     return [
         move(R7, R2), move(R8, R1), load(R6, R7, PACKET), load(R2, R7, FROM), jump_if(R8, "==", R2, "skip"),
         jump_if(R8, ">=", PORTS, "skip"), map_value(R9, 2), compute(R8, "<<", 4), compute(R9, "+", R8),
-        load(R2, R9, 0, 4), jump_if(R2, "==", 0, "skip"),
+        load(R2, R9, 0, 4), jump_if(R2, "==", 0, "skip"), *count.passed(COPIES), load(R2, R9, 0, 4),
         load(R3, R9, 4, 4), load(R0, R7, ACCOUNT), load(R1, R7, NOW), load(R4, R0, 0),
         jump_if(R4, ">=", R1, "ahead"), move(R4, R1), Label("ahead"),
         move(R5, R4), compute(R5, "-", R1), load(R1, R0, 16), jump_if(R5, ">", R1, "overdrawn"),
         load(R1, R0, 8), jump_if(R3, "!=", 0, "whole"), compute(R1, ">>", CHEAPER), Label("whole"),
         compute(R4, "+", R1), store(R0, 0, R4), move(R5, 0), Label("overdrawn"), jump_if(R3, "!=", 0, "wired"),
-        move(R1, R6), move(R3, 0), call(Helper.CLONE_REDIRECT), jump_if(R0, "!=", 0, "refused"),
-        load(R2, R9, 8, 4), jump_if(R2, "==", 0, "skip"),
+        move(R1, R6), move(R3, 0), call(Helper.CLONE_REDIRECT),
+        # What has been to the device's hook is counted there, whatever became of it.
+        load(R2, R9, 8, 4), jump_if(R2, "!=", 0, "here"), jump_if(R0, "s>=", 0, "skip"),
+        jump_if(R0, "==", DOWN, "skip"), jump("refused"),
+        Label("here"), jump_if(R0, "!=", 0, "refused"),
         store(R10, -8, R2), *_add_packet("cloned"), jump("skip"),
         Label("wired"), jump_if(R5, "!=", 0, "storm"),
         load(R0, R7, HOP), compute(R3, "|", R0), store(R6, MARK, R3, 4),
         move(R1, R6), move(R3, INGRESS_FLAG), call(Helper.CLONE_REDIRECT),
-        load(R2, R7, MARKED), store(R6, MARK, R2, 4), jump_if(R0, "==", 0, "skip"),
+        load(R2, R7, MARKED), store(R6, MARK, R2, 4), jump_if(R0, "!=", 0, "refused"),
+        *count.passed(ROUND), jump("skip"),
         Label("refused"), *count.lost(Dropped.EGRESS), jump("skip"),
         Label("storm"), *count.lost(Dropped.STORM),
         Label("skip"), leave(0)]

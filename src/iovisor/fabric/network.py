@@ -28,6 +28,7 @@ from ..kernel import Direction, NetworkNamespace, rcu
 from ..language.function import Function
 from ..language.packet import Packet
 from . import adoption, edges, grace, upgrade
+from .balance import Balance, retire
 from .counters import Traffic
 from .edges import Edge
 from .images import Images
@@ -267,6 +268,10 @@ class Network(Wiring):
         """
         return Walk(self.instances, self.joins, packet, self._ref(at)).follow()
 
+    def balance(self) -> Balance:
+        """Everything that came in or was made here against everything that left or ended, packet for packet."""
+        return Balance.read(self._counters, self.joins.values(), self.instances)
+
     @property
     def storm(self) -> Storm:
         """What the network may spend on copies."""
@@ -312,6 +317,8 @@ class Network(Wiring):
             self._around.give(wire)
         instance.function.post = None
         self._slow.changed()
+        grace.wait()
+        retire(self._counters, instance)
         instance.close()
         self._pins.forget(instance.name)
 

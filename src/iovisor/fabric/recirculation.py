@@ -16,7 +16,7 @@ import socket
 
 from ..kernel import Direction, Link, MapKind, MapSpec, Netlink, NetworkNamespace, Program, interfaces, rcu
 from . import edges
-from .edges import WIRE_BITS, Count
+from .edges import FROM_PYTHON, WIRE_BITS, Count
 from .pins import Pins
 
 MOST = 4096
@@ -87,7 +87,7 @@ class Recirculation:
                 made.bind((f"a{device:x}p", 0))
                 return made
             self._socket = opened() if self.namespace is None else self.namespace.run(opened)
-        mark = 1 << WIRE_BITS | wire
+        mark = 1 << WIRE_BITS | FROM_PYTHON | wire
         self._socket.sendmsg([frame], [(socket.SOL_SOCKET, _SO_MARK, mark.to_bytes(4, "little"))])
 
     def close(self) -> None:

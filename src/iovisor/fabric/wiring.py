@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from ..kernel import Direction, Link, NetworkNamespace, Program, rcu
-from . import edges, recirculation
+from . import edges, grace, recirculation
 from .counters import Counters
 from .edges import Crossing, Edge
 from .instance import EGRESS, HOOK, INGRESS, Instance
@@ -75,6 +75,7 @@ class Wiring:
 
     def _part(self, *ports: PortRef) -> None:
         """Undo joins: what wants out there is dropped from here on, and counted."""
+        parted: list[Join] = []
         with rcu.expedited():
             for at in ports:
                 join, instance = self.joins.pop(at), self.instances[at.instance]
@@ -87,6 +88,14 @@ class Wiring:
                 instance.lead(at.port, None)
                 if join.wire:
                     self._around.give(join.wire)
+                parted.append(join)
+            if any(join.edge is not None for join in parted):
+                grace.wait()                    # until then packets are still counted
+            for join in parted:
+                if join.edge is not None and join.sent >= 0:
+                    for total, index in ((edges.RECEIVED, join.received), (edges.SENT, join.sent)):
+                        counted = self._counters.read(index)
+                        self._counters.add(total, counted.packets, counted.bytes)
                 self._counters.give(join.received, join.sent)
 
     def _open(self, at: PortRef, edge: Edge) -> None:
@@ -99,7 +108,7 @@ class Wiring:
                   edges.passed(self._counters.count(join.sent)) as passed):
                 instance.lead(at.port, output, passed, inline)
             if instance.has_egress:
-                with edges.leaving(at.port, instance.roots[HOOK]) as leaving:
+                with edges.leaving(at.port, instance.roots[HOOK], self._counters.count()) as leaving:
                     join.links.append(self._tcx(at, leaving, edge.index, Direction.EGRESS))
             instance.member(at.port, edge.index, 0, 0 if instance.has_egress else join.sent)
             self._tell_flood(instance, at.port)
@@ -117,7 +126,8 @@ class Wiring:
         """The flood program walks the ports up to the highest ever joined, and some: few joins need a new one."""
         if port >= instance.flooded:
             ports = min(max(1 << port.bit_length(), 4), edges.PORTS)
-            with edges.flood(instance.members, ports, self._counters.count(), self._budget.map) as flood:
+            count = self._counters.count(edges.FLOODS)
+            with edges.flood(instance.members, ports, count, self._budget.map) as flood:
                 instance.flood_by(flood)
             instance.flooded = ports
 

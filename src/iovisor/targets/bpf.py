@@ -29,6 +29,7 @@ from . import lowering
 
 MAP_BY_INDEX, VALUE_BY_INDEX = 5, 6         # BPF_PSEUDO_MAP_IDX, BPF_PSEUDO_MAP_IDX_VALUE, Linux 5.14
 BARE = 1                                    # flag in @config: return the verdict itself, for tests
+HANDED, PUNTED = 14, 15                     # of @drops, beside the reasons: packets for the host, and for Python
 FLOOD_SLOT = 256                            # of @next, behind the ports
 EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
 FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
@@ -263,9 +264,16 @@ class Bpf(Target):
         emit.emit(f"ret i32 {verdict}")
         emit.label(linked)
         forward, flood, host, end, lost = (emit.name(n) for n in ("forward", "flood", "host", "end", "unwired"))
-        emit.emit(f"switch i32 {kind}, label {end} [ i32 1, label {host} i32 2, label {forward} i32 3, label {flood} ]")
+        punted = emit.name("punted") if "punt" in emit.operations else end
+        emit.emit(f"switch i32 {kind}, label {end} [ i32 1, label {host} i32 2, label {forward} i32 3, label {flood} "
+                  f"i32 4, label {punted} ]")
         emit.label(host)
+        self.count_drop(emit, str(HANDED))
         emit.emit(f"ret i32 {passed}")
+        if punted != end:
+            emit.label(punted)
+            self.count_drop(emit, str(PUNTED))
+            emit.jump(end)
         emit.label(forward)
         self.leave_by(emit, argument)
         self.onward(emit, argument)

@@ -40,7 +40,7 @@ from ..language.machine import Machine
 from ..language.packet import Packet
 from ..language.tables import Home, TableSpec
 from ..language.verdicts import PUNT_KIND, Verdict
-from .bpf import BARE, EVENT_HEADER, FLOOD_SLOT, Bpf
+from .bpf import BARE, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, Bpf
 from .homes import KernelHome
 from .tc import Tc
 from .verifier import refused
@@ -197,8 +197,8 @@ class BpfLoaded:
         return [parse_event(self.function, record) for record in self.ring]
 
     @property
-    def drops(self) -> dict[int, int]:
-        """Drops by reason, summed over CPUs."""
+    def ends(self) -> dict[int, int]:
+        """Packets that ended here, summed over CPUs: by reason, and at HANDED and PUNTED what is no drop."""
         found = {}
         for reason in range(256):
             values = self.maps["@drops"].lookup_per_cpu(reason.to_bytes(4, "little")) or []
@@ -206,6 +206,11 @@ class BpfLoaded:
             if count:
                 found[reason] = count
         return found
+
+    @property
+    def drops(self) -> dict[int, int]:
+        """Drops by reason, summed over CPUs."""
+        return {reason: count for reason, count in self.ends.items() if reason not in (HANDED, PUNTED)}
 
     def close(self) -> None:
         """Give every descriptor back.  The function's tables are empty Python tables afterwards."""
