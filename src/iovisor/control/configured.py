@@ -18,6 +18,7 @@ from ..language.configuration import Config, accept
 from ..language.errors import ConfigError
 from ..language.integers import uint
 from ..model import Fault, Path
+from ..model.errors import alike
 
 
 def normal(kind: type[Config], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
@@ -31,11 +32,10 @@ def _config(kind: type[Config], given: Mapping[str, Any], path: Path, faults: li
     before = len(faults)
     for name in given:
         if name not in kind.types:
-            known = ", ".join(kind.types) or "nothing"
-            faults.append(Fault((*path, name), f"{kind.__name__} has no such field", f"it has {known}", unknown=True))
+            faults.append(Fault((*path, name), "there is no such field", alike(name, kind.types), unknown=True))
     for name in kind.types:
         if name not in given and not hasattr(kind, name):
-            faults.append(Fault((*path, name), "this is missing", f"{kind.__name__} cannot do without", missing=True))
+            faults.append(Fault((*path, name), "this is missing", f"add `{name}: ...`", missing=True))
     found = {name: _value(hint, given[name], (*path, name), faults)
              for name, hint in kind.types.items() if name in given}
     if len(faults) == before:

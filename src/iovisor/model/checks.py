@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from .errors import Path, alike
+from .errors import Path, alike, near
 from .kinds import Kind, Kinds, UnknownKind, is_own
 from .paths import Paths
 from .references import natural
@@ -62,16 +62,14 @@ def _function(name: str, function: Function, problems: Problems, kinds: Kinds,
         kind = found[name] = kinds.find(function.kind, problems.file)
     except UnknownKind as unknown:
         found[name] = None
-        fix = unknown.fix or ("" if is_own(function.kind) else alike(function.kind, kinds.names()))
+        meant = "" if is_own(function.kind) else near(function.kind, kinds.names())
+        fix = f"did you mean {meant}?" if meant else unknown.fix or alike(function.kind, kinds.names())
         problems.add((*path, "kind"), unknown.what, fix)
         return function
     config, faults = kind.configured(function.config)
     for fault in faults:
-        at = (*path, "config", *fault.path)
-        if fault.missing:
-            problems.add(at, fault.what, fault.fix)
-        else:
-            problems.add(at, fault.what, fault.fix, key=fault.unknown)
+        fix = fault.fix or f"`iovisor schema {function.kind}` says what it takes"
+        problems.add((*path, "config", *fault.path), fault.what, fix, key=fault.unknown)
     return function.model_copy(update={"config": config, "labels": _ordered(function.labels)})
 
 
@@ -162,7 +160,7 @@ def _between(network: Network, problems: Problems) -> None:
                              "hosts of one prefix need one MTU")
             other, network_of = prefixes.setdefault((address.network.version, address.network.network_address),
                                                     (name, address.network))
-            if network_of != address.network:
+            if network_of != address.network and other != name:
                 problems.add((*path, "addresses", index),
                              f"{address.network} here and {network_of} at {other} overlap",
                              "hosts that disagree on the prefix length miss each other", warning=True)

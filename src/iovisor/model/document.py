@@ -143,8 +143,8 @@ def _document(tree: Node, file: str, kinds: Kinds) -> Document:
     content, numbers, doubtful = _validated(model, problems)
     if isinstance(content, Network):
         content = check(content, problems, kinds, doubtful, numbers)
-    if content is None or problems.fatal:
-        raise Refused(problems.found)
+    if content is None or problems.fatal:       # what a warning is about may be the fault of a mistake
+        raise Refused(problem for problem in problems.found if not problem.warning)
     return Document(content, file, problems.tree, tuple(in_order(problems.found)))
 
 

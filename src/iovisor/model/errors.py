@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeAlias
 
+SHOWN = 16      # names of what there is, before the rest is only counted
 #: The way into a document: names of fields and numbers of items.
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -46,7 +47,7 @@ class ModelError(Exception):
 
 
 class Refused(ModelError, ValueError):
-    """Documents with mistakes; `problems` has them in the order of the text, warnings among them."""
+    """Documents with mistakes; `problems` has them in the order of the text."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = in_order(problems)
@@ -66,14 +67,20 @@ def spelled(path: Path) -> str:
 def alike(name: object, known: Iterable[str]) -> str:
     """Advice for a name that is not known: the one that was meant, or all there are."""
     names = sorted(known)
+    meant = near(name, names)
+    if meant:
+        return f"did you mean {meant}?"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"there is {', '.join(names[:SHOWN])}{more}" if names else "there is none"
+
+
+def near(name: object, known: Iterable[str]) -> str:
+    """The known name that was meant; empty if none is near."""
     if not isinstance(name, str):
-        near = []
-    else:
-        near = get_close_matches(name, names, 1, 0.6) or [n for n in names if n.lower() == name.lower()]
-    if near:
-        return f"did you mean {near[0]}?"
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"there is {', '.join(names[:12])}{more}" if names else "there is none"
+        return ""
+    lower = {one.lower(): one for one in known}
+    found = get_close_matches(name.lower(), lower, 1, 0.6)
+    return lower[found[0]] if found else ""
 
 
-__all__ = ["ModelError", "Path", "Problem", "Refused", "alike", "in_order", "spelled"]
+__all__ = ["ModelError", "Path", "Problem", "Refused", "alike", "in_order", "near", "spelled"]

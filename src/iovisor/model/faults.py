@@ -66,7 +66,8 @@ def _said(error: Any, path: Path, model: type[BaseModel], key: bool) -> tuple[st
     if expected is None:
         return str(error["msg"])[:1].lower() + str(error["msg"])[1:], "", key
     if expected == "text" and isinstance(value, bool | int | float):
-        return f"expected text, not {_short(value)}", "quote it" + (f": `{example}`" if example else ""), key
+        name = f"{path[-1]}: " if isinstance(path[-1], str) else ""
+        return f"expected text, not {_short(value)}", f'quote it: `{name}"{_short(value)}"`', key
     if expected == "a whole number" and isinstance(value, str) and value.isdecimal():
         return f"expected a number, not the text {value!r}", "leave the quotes away", key
     if value is None:

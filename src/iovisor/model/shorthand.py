@@ -29,6 +29,8 @@ SINGULAR = {"address": "addresses", "gateway": "gateways"}
 def unfold(problems: Problems) -> Node:
     """The long form of a document that was read, whether it is a network's or a tenant's."""
     tree = _fields(problems.tree)
+    if "quota" in tree.fields and tree.fields["quota"].fields:
+        tree = tree.holding({**tree.fields, "quota": _given(tree.fields["quota"], problems, ("quota",))})
     for name, each in (("functions", _function), ("endpoints", _endpoint)):
         if name in tree.fields:
             tree = tree.holding({**tree.fields, name: _each(tree.fields[name], each, problems, (name,))})
@@ -52,6 +54,14 @@ def _fields(node: Node) -> Node:
         elif name == "labels" and inner.fields:
             fields[name] = inner.holding({label: _label(value) for label, value in inner.fields.items()})
     return node.holding(fields)
+
+
+def _given(node: Node, problems: Problems, path: Path) -> Node:
+    """Without the fields that have no value: whoever wrote `mac:` has forgotten something."""
+    for name, inner in node.fields.items():
+        if inner.value is None:
+            problems.add((*path, name), "nothing is there", "write a value, or leave the field out", key=True)
+    return node.holding({name: inner for name, inner in node.fields.items() if inner.value is not None})
 
 
 def _label(node: Node) -> Node:
@@ -83,11 +93,12 @@ def _endpoint(node: Node, problems: Problems, path: Path) -> Node:
         return node.holding({})
     if not isinstance(node.value, dict):
         return node
-    fields = dict(_fields(node).fields)
+    fields = dict(_given(_fields(node), problems, path).fields)
     for one, several in SINGULAR.items():
         if one in fields and several in fields:
             problems.add((*path, one), f"both `{one}` and `{several}` are given", f"put all of them under `{several}`",
                          key=True)
+            del fields[one]
         elif one in fields:
             fields[several] = fields.pop(one)
     for name in SINGULAR.values():
