@@ -20,6 +20,7 @@ import logging
 import shutil
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -210,6 +211,7 @@ class Platform:
         content = intent.content
         with self._changing:
             self._quotas(content)
+            self._taken(who, content)
             head = self.records.head(content.tenant, content.network) or \
                 Head(content.tenant, content.network, seed=intent.seed)
             if head.unconfirmed is not None and not confirm and not anyway:
@@ -241,7 +243,7 @@ class Platform:
             except BaseException as error:
                 if fresh:
                     self.hosted.pop(head.key).destroy()
-                raise self._refusal(error, content) from error
+                raise self._refusal(error, intent) from error
             hosted.call(lambda network: commit.tidy(network, lowered.shape))
         self.events.publish("applied", content.tenant, content.network, revision=revision.number, by=who.name,
                             message=message, confirm=confirm)
@@ -512,12 +514,26 @@ class Platform:
             raise Refused.at("; ".join(f"{content.tenant} would have {count} {name}, and may have {most}"
                                        for name, count, most in over), (), "remove some, or ask for more")
 
-    def _refusal(self, error: BaseException, content: Network) -> BaseException:
-        """What the kernel or the fabric said, as whoever applied shall read it."""
+    def _taken(self, who: Principal, content: Network) -> None:
+        """What an endpoint takes for itself, no other network has; whose it is, is told to whom it is visible."""
+        wanted = {model.held(one): name for name, one in content.endpoints.items() if one.attachment}
+        for head in self.records.heads():
+            for other in self.document(head).endpoints.values() if head.key != content.key else ():
+                if name := wanted.get(model.held(other)):
+                    whose = f"{head.key}'s" if who.sees(head.tenant) else "another network's"
+                    raise Refused.at(f"{' '.join(model.held(other))} is {whose}", ("endpoints", name))
+
+    def _refusal(self, error: BaseException, intent: Intent) -> BaseException:
+        """What the compiler, the kernel or the fabric said, as whoever applied shall read it."""
         if isinstance(error, Conflict):
             return Conflicting(str(error))
+        if isinstance(error, SyntaxError):                      # the compiler's, with a line and a caret
+            text = "".join(traceback.format_exception_only(error)).strip()
+            for file, module in intent.own.items():
+                text = text.replace(str(self.sources.folder / f"{module}.py"), file)
+            return Refused.at(f"{intent.content.key} does not compile:\n{text}")
         if isinstance(error, (ValueError, KernelError)):
-            return Refused.at(f"{content.key} cannot be made so here: {error}", ())
+            return Refused.at(f"{intent.content.key} cannot be made so here: {error}")
         return error
 
 

@@ -3,7 +3,7 @@
     Asking            anybody who is known
     Looking           who may look at the tenant in the path
     Changing          who may change it
-    Administrating    admins
+    Administrating    admins, about the tenant in the path
 """
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def _changing(tenant: str, who: Asking) -> Principal:
     return who
 
 
-def _administrating(who: Asking) -> Principal:
+def _administrating(tenant: str, who: Asking) -> Principal:
+    who.demand(tenant)
     who.demand_admin()
     return who
 
