@@ -3,6 +3,8 @@
     ```python                runs, after the blocks before it in the same file, with all their names
     ```python raises=Name    must raise Name; a ```text block that follows must occur in the traceback it prints
     ```pycon                 a session at the prompt: doctest compares what is printed
+    ```yaml document         must be documents in order, without a warning; if a ```text block follows, it is what
+                             `iovisor validate page.yaml` says instead, and its lines count from the block's first
     ```python root           (a word, with any of these) only as root; otherwise it is passed over
 
 In ```text and ```pycon, `...` stands for anything, and runs of white space are all alike. Other blocks are not run.
@@ -129,6 +131,15 @@ def check_raises(page: Page, block: Block, expected: Block | None) -> None:
         pytest.fail(f"line {block.line}: nothing was raised, not even {block.raises}")
 
 
+def check_document(page: Page, block: Block, expected: Block | None) -> None:
+    from iovisor.cli.documents import offline, read
+    path = page.folder / "page.yaml"
+    path.write_text(block.text)
+    said = "".join(f"{problem}\n" for problem in read([path.name], offline())[1])
+    wanted = expected.text if expected else ""
+    assert doctest.OutputChecker().check_output(wanted, said, FLAGS), f"line {block.line}: {said or 'nothing is said'}"
+
+
 def run_page(text: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     page = Page(re.sub(r"\W", "_", name), folder, monkeypatch)
@@ -139,6 +150,8 @@ def run_page(text: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
         match block.words[0]:
             case "pycon":
                 page.converse(block)
+            case "yaml" if "document" in block.words:
+                check_document(page, block, after if after and after.words[0] == "text" else None)
             case "python" if block.raises:
                 check_raises(page, block, after if after and after.words[0] == "text" else None)
             case "python":
@@ -187,6 +200,20 @@ File ".../page.py", line 30, in <module>
     ...
 ZeroDivisionError: division by zero
 ```
+
+```yaml document
+{version: 1, tenant: acme, network: shop}
+```
+
+```yaml document
+{version: 1, tenant: acme}
+---
+{version: 3, tenant: acme}
+```
+```text
+page.yaml:3:11: version: 3 is not a version...
+    write ...
+```
 """
 
 
@@ -202,6 +229,9 @@ def test_a_good_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("raises=ArithmeticError", "raises=LookupError"),
         ("division by zero", "division by one"),
         ("1 / 0\n```\n", "1 / 1\n```\n"),
+        ("network: shop", "network: my shop"),
+        ("{version: 3", "{version: 1"),
+        ("page.yaml:3:11", "page.yaml:3:12"),
     ],
 )
 def test_a_page_that_is_wrong_fails(right: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
