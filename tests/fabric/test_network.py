@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from iovisor.fabric import Edge, Network, PortRef, Traffic
+from iovisor.fabric import Edge, Network, Traffic
 from iovisor.functions.switch import Switch
 from iovisor.kernel import KernelError, Netlink, interfaces
 from tests.fabric.functions import Differs, Gate, Hub, Pairs, Through, ThroughAgain
@@ -223,15 +223,20 @@ def test_a_device_that_disappears(place: Places) -> None:
         net.add("s", Hub())
         for i, host in enumerate(at.hosts):
             net.attach(f"s:{i}", host.edge)
-        assert net.absent == []
+        assert net.absent == {}
         with Netlink(at.switching) as netlink:
             netlink.submit(interfaces.delete(at.hosts[2].device))
-        assert net.absent == [PortRef("s", 2)]
+        frame = at.hosts[0].send(None)
+        assert at.hosts[1].captured(1) == [frame]
+        assert net.drops == {"fabric": {"EGRESS": 1}}
+        (gone,) = net.mend()
+        assert str(gone) == "s:2 gone: the device was deleted"
+        assert [str(at) for at in net.absent] == ["s:2"]
         frame = at.hosts[0].send(None)
         assert at.hosts[1].captured(1) == [frame]
         assert net.drops == {"fabric": {"EGRESS": 1}}
         net.detach("s:2")
-        assert net.absent == []
+        assert net.absent == {}
         again = Host(2, at.switching)
         try:
             net.attach("s:2", again.edge)

@@ -41,7 +41,8 @@ class Shape:
         return cls({name: Part(type(instance.function), instance.function.config)
                     for name, instance in network.instances.items()},
                    frozenset(frozenset({at, join.peer}) for at, join in network.joins.items() if join.peer is not None),
-                   {at: join.edge for at, join in network.joins.items() if join.edge is not None and at not in absent})
+                   {at: join.attachment if isinstance(join.attachment, Edge) else join.edge
+                    for at, join in network.joins.items() if join.edge is not None and at not in absent})
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,10 @@
     edges           the programs between functions, a dozen instructions each
     instance        one function in the kernel, and the slots that lead to it and away from it
     network         the whole: links, devices, insertion, change under traffic
+    attachments     what ports are attached to, as data: cables, TAPs, devices, shares of them
+    devices         makes and finds them, and gives them back as they were
+    shares          several networks and the host on one device
+    mending         devices that disappear, and come back
     recirculation   clones, long walks and frames from Python go around a device
     storm           what a network may spend on copies
     slowpath        punted packets to handlers, and back
@@ -13,18 +17,23 @@
     joins, counters, images, grace
 
 `Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come:
-trace and capture, shares of a device, `migrate`.
+trace and capture, `migrate`.
 """
 from __future__ import annotations
 
+from .attachments import Attachment, Device, Share, Tap, Veth
 from .balance import Balance
 from .counters import Traffic
 from .edges import Edge
 from .instance import Instance
-from .joins import PortRef
+from .joins import Absence, PortRef
+from .mending import EdgeChange
 from .network import Network
 from .running import Running
 from .storm import Storm
 from .trace import Disagreement, Trace
 
-__all__ = ["Balance", "Disagreement", "Edge", "Instance", "Network", "PortRef", "Running", "Storm", "Trace", "Traffic"]
+__all__ = [
+    "Absence", "Attachment", "Balance", "Device", "Disagreement", "Edge", "EdgeChange", "Instance", "Network",
+    "PortRef", "Running", "Share", "Storm", "Tap", "Trace", "Traffic", "Veth",
+]

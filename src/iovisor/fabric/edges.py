@@ -19,6 +19,9 @@ that skips a device hop, a third of the cost.  It also skips the device's egress
 *before*, in line; a clone passes it at the hook.  A device that is no such veth would run it twice, so the in-line
 stage is left out.
 
+The kernel drops what is longer than a device's MTU without a word.  So what is longer is looked at before it is sent
+(an aggregate by what it will be cut into), and dropped by name; for all others that is one comparison with a constant.
+
 Every program counts what passes (per CPU, packets and bytes) and ends in a drop if the slot it wants is empty: nothing
 passes an edge that leads nowhere.
 """
@@ -64,6 +67,7 @@ from ..language.ports import MOST as PORTS
 from ..language.verdicts import Dropped
 
 LENGTH, MARK, CB = 0, 8, 48
+ETHERNET = 14                   # bytes of a frame that its device's MTU does not count
 PASS, DROP = 0, 2
 MOST_HOPS = 16
 TAIL_CALLS = 33
@@ -72,17 +76,20 @@ FROM_PYTHON = 1 << WIRE_BITS - 1        # in the mark: the frame came from Pytho
 # Counters of the network itself.  NOBODY counts what nobody asks for; the last five are kept by `Balance`: what ports
 # and instances that are gone have counted.
 NOBODY, FLOODS, COPIES, ROUND, CAME, INJECTED, RECEIVED, SENT, DROPPED, PUNTED, HANDED, OWN = range(12)
+SEGMENTS = 1                    # BPF_MTU_CHK_SEGS: what an aggregate will be cut into counts, not the aggregate
 
 
 @dataclass(frozen=True)
 class Edge:
     """A device, by its interface index in the switching namespace.
 
-    `peer`: it is a veth whose other end, in another namespace, is the workload.
+    `peer`: packets may be handed to the other end of a veth; they are if that is in another namespace and nothing would
+    be left out by it.  What `Network.attach` answers says whether they are, and the device's `mtu` (0 for unlimited).
     """
 
     index: int
     peer: bool = True
+    mtu: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,10 +100,13 @@ class Count:
     index: int
     drops: Map
 
-    def passed(self, index: int | Register = -1) -> list[Line]:
-        """Add one packet, there or at another number.  R6 holds the context; R0 to R5 are lost."""
+    def passed(self, index: int | Register = -1, label: str = "") -> list[Line]:
+        """Add one packet, there or at another number.  R6 holds the context; R0 to R5 are lost.
+
+        Who counts at one number in two places gives the second a label.
+        """
         index = self.index if index == -1 else index
-        return [store(R10, -8, index), *_add_packet(f"counted{index!r}")]
+        return [store(R10, -8, index), *_add_packet(label or f"counted{index!r}")]
 
     def lost(self, reason: Dropped) -> list[Line]:
         """Add a drop of the fabric."""
@@ -123,11 +133,12 @@ def _add(offset: int, what: Register | int) -> list[Line]:
     return [load(R3, R0, offset), compute(R3, "+", what), store(R0, offset, R3)]
 
 
-def entry(port: int, root: Map, count: Count) -> Program:
-    """A packet comes out of a device and into a function."""
-    return _load(f"entry{port}", [
-        move(R6, R1), *_begin(port), *count.passed(), move(R1, R6), tail_call(2, 0),
-        *count.dropped(Dropped.UNWIRED)], [*count.maps, root])
+def entry(port: int, root: Map, count: Count, claim: Map | None = None) -> Program:
+    """A packet comes out of a device and into a function; `claim` is what others are told who has the device."""
+    return loaded(f"entry{port}", [
+        move(R6, R1), *([map_index(R2, 3)] if claim else []), *begin(port),
+        *count.passed(), move(R1, R6), tail_call(2, 0),
+        *count.dropped(Dropped.UNWIRED)], [*count.maps, root, *([claim] if claim else [])])
 
 
 def leaving(port: int, root: Map, count: Count) -> Program:
@@ -135,16 +146,31 @@ def leaving(port: int, root: Map, count: Count) -> Program:
 
     It finds no metadata: what the machine itself sends comes by here too, and has something else in that place.
     """
-    return _load(f"leaving{port}", [
-        move(R6, R1), *_begin(port), move(R1, R6), tail_call(2, 0), *count.dropped(Dropped.UNWIRED)],
+    return loaded(f"leaving{port}", [
+        move(R6, R1), *begin(port), move(R1, R6), tail_call(2, 0), *count.dropped(Dropped.UNWIRED)],
         [*count.maps, root])
 
 
 def output(edge: Edge, count: Count) -> Program:
     """Out of a device."""
     helper = Helper.REDIRECT_PEER if edge.peer else Helper.REDIRECT
-    return _load(f"out{edge.index}", [
-        move(R6, R1), *count.passed(), move(R1, edge.index), move(R2, 0), call(helper), leave()], count.maps)
+    return loaded(f"out{edge.index}", [
+        move(R6, R1), *fits(edge, count), *count.passed(), move(R1, edge.index), move(R2, 0), call(helper), leave()],
+        count.maps)
+
+
+def fits(edge: Edge, count: Count) -> list[Line]:
+    """Drop what is too long for the device."""
+    if not edge.mtu:
+        return []
+    return [load(R2, R6, LENGTH, 4), jump_if(R2, "<=", edge.mtu + ETHERNET, "fits"),
+            *_asked(edge.index), jump_if(R0, "s<=", 0, "fits"), *count.dropped(Dropped.TOO_LONG), Label("fits")]
+
+
+def _asked(device: int | Register) -> list[Line]:
+    """R0: above 0 if the packet is too long for the device, as it is now; R1 to R5 are lost, and 4 bytes at R10 - 8."""
+    return [move(R2, device), store(R10, -8, 0, 4), move(R1, R6), move(R3, R10), compute(R3, "+", -8), move(R4, 0),
+            move(R5, SEGMENTS), call(Helper.CHECK_MTU)]
 
 
 @dataclass(frozen=True)
@@ -162,7 +188,7 @@ class Crossing:
 
 def hop(port: int, root: Map, count: Count, crossing: Crossing) -> Program:
     """Into the next function, through its `port`."""
-    return _load(f"hop{port}", [
+    return loaded(f"hop{port}", [
         move(R6, R1), load(R7, R6, CB, 4), compute(R7, ">>", 16), compute(R7, "+", 1 | crossing.made << 8),
         move(R8, R7), compute(R8, "&", 0xff), jump_if(R8, ">", MOST_HOPS, "looping"),
         jump_if(R7, ">=", TAIL_CALLS - crossing.needed << 8, "around"),
@@ -177,21 +203,21 @@ def hop(port: int, root: Map, count: Count, crossing: Crossing) -> Program:
 
 def enter(port: int, root: Map, count: Count) -> Program:
     """Into a function through its `port`, no hop counted."""
-    return _load(f"enter{port}", [
+    return loaded(f"enter{port}", [
         move(R6, R1), load(R7, R6, CB, 4), compute(R7, "|", port), store(R6, CB, R7, 4),
         tail_call(2, 0), *count.dropped(Dropped.UNWIRED)], [*count.maps, root])
 
 
 def depart(port: int, onward: Map, count: Count) -> Program:
     """Out of a function through its `port`, as what its ingress forwards: a frame of its own."""
-    return _load(f"depart{port}", [
+    return loaded(f"depart{port}", [
         move(R6, R1), load(R7, R6, CB, 4), compute(R7, "|", port), store(R6, CB, R7, 4),
         tail_call(2, port), *count.dropped(Dropped.UNWIRED)], [*count.maps, onward])
 
 
 def passed(count: Count) -> Program:
     """Let a clone go its way."""
-    return _load("passed", [move(R6, R1), *count.passed(), leave(PASS)], count.maps)
+    return loaded("passed", [move(R6, R1), *count.passed(), leave(PASS)], count.maps)
 
 
 def again(wires: Map, count: Count) -> Program:
@@ -200,11 +226,11 @@ def again(wires: Map, count: Count) -> Program:
     Its metadata came with it; a frame from Python has none.  What has no mark is the device's own chatter (IPv6 looks
     for neighbours on every device), no packet of the network.
     """
-    return _load("again", [
+    return loaded("again", [
         move(R6, R1), load(R7, R6, MARK, 4), move(R8, R7), compute(R8, ">>", WIRE_BITS),
         jump_if(R8, "==", 0, "stranger"), compute(R8, "+", -1), compute(R8, "<<", 16),
         move(R9, CAME), move(R2, R7), compute(R2, "&", FROM_PYTHON), jump_if(R2, "==", 0, "came"),
-        move(R9, INJECTED), *_begin(0), Label("came"), *count.passed(R9),
+        move(R9, INJECTED), *begin(0), Label("came"), *count.passed(R9),
         store(R6, CB, R8, 4), store(R6, MARK, 0, 4), compute(R7, "&", FROM_PYTHON - 1),
         move(R1, R6), map_index(R2, 2), move(R3, R7), call(Helper.TAIL_CALL),
         *count.dropped(Dropped.UNWIRED), Label("stranger"), leave(DROP)], [*count.maps, wires])
@@ -213,9 +239,10 @@ def again(wires: Map, count: Count) -> Program:
 def flood(members: Map, ports: int, count: Count, account: Map) -> Program:
     """A clone to every member but the port the packet came from.
 
-    `members` holds, by port, {u32 device, u32 wire, u32 counter, u32 0}: a device of ours and wire 0, or the
-    recirculation device and the wire on which the clone goes on.  Counter 0: the clone is counted where it leaves.  A
-    clone shares the bytes; whoever changes them first copies.  Clones are charged to `account`: see storm.py.
+    `members` holds, by port, {u32 device, u32 wire, u32 counter, u32 length}: a device of ours and wire 0, or the
+    recirculation device and the wire on which the clone goes on.  Counter 0: the clone is counted where it leaves.
+    Frames up to `length` fit the device.  A clone shares the bytes; whoever changes them first copies.  Clones are
+    charged to `account`: see storm.py.
 
     The loop is the kernel's (`bpf_loop`), which verifies its body once; one of our own took the verifier a third of a
     second for 64 ports, and it refused 256.
@@ -238,7 +265,7 @@ def flood(members: Map, ports: int, count: Count, account: Map) -> Program:
         Label("each"), *body)
     functions = struct.pack("=IIII", 0, types.function("flood", main, False),
                             (len(code) - len(assemble(*body))) // 8, types.function("each", each, False))
-    return _load("flood", code, [*count.maps, members, account], types.blob(), functions)
+    return loaded("flood", code, [*count.maps, members, account], types.blob(), functions)
 
 
 # What the loop's body finds in the stack of the flood.
@@ -259,6 +286,9 @@ def _clone(count: Count) -> list[Line]:
         move(R5, R4), compute(R5, "-", R1), load(R1, R0, 16), jump_if(R5, ">", R1, "overdrawn"),
         load(R1, R0, 8), jump_if(R3, "!=", 0, "whole"), compute(R1, ">>", CHEAPER), Label("whole"),
         compute(R4, "+", R1), store(R0, 0, R4), move(R5, 0), Label("overdrawn"), jump_if(R3, "!=", 0, "wired"),
+        load(R3, R6, LENGTH, 4), load(R4, R9, 12, 4), jump_if(R3, "<=", R4, "short"),
+        *_asked(R2), jump_if(R0, "s<=", 0, "short"), *count.lost(Dropped.TOO_LONG), jump("skip"),
+        Label("short"), load(R2, R9, 0, 4),
         move(R1, R6), move(R3, 0), call(Helper.CLONE_REDIRECT),
         # What has been to the device's hook is counted there, whatever became of it.
         load(R2, R9, 8, 4), jump_if(R2, "!=", 0, "here"), jump_if(R0, "s>=", 0, "skip"),
@@ -275,13 +305,14 @@ def _clone(count: Count) -> list[Line]:
         Label("skip"), leave(0)]
 
 
-def _begin(port: int) -> list[Line]:
+def begin(port: int) -> list[Line]:
     """A fresh context: the port, no hops, no metadata."""
     return [store(R6, CB, port, 4), *(store(R6, CB + 4 * i, 0, 4) for i in range(1, 5))]
 
 
-def _load(name: str, lines: Sequence[Line] | bytes, maps: list[Map], types: bytes = b"",
-          functions: bytes = b"") -> Program:
+def loaded(name: str, lines: Sequence[Line] | bytes, maps: list[Map], types: bytes = b"",
+           functions: bytes = b"") -> Program:
+    """The program, in the kernel; `map_index` counts the maps."""
     code = lines if isinstance(lines, bytes) else assemble(*lines)
     spec = ProgramSpec(name[:15], ProgramKind.SCHED_CLS, code, "Dual BSD/GPL", types, functions,
                        expected_attach_type=AttachType.TCX_INGRESS)
@@ -289,6 +320,6 @@ def _load(name: str, lines: Sequence[Line] | bytes, maps: list[Map], types: byte
 
 
 __all__ = [
-    "MOST_HOPS", "PORTS", "Count", "Crossing", "Edge", "again", "depart", "enter", "entry", "flood", "hop", "leaving",
-    "output", "passed",
+    "MOST_HOPS", "PORTS", "Count", "Crossing", "Edge", "again", "begin", "depart", "enter", "entry", "fits", "flood",
+    "hop", "leaving", "loaded", "output", "passed",
 ]

@@ -128,11 +128,11 @@ class Instance:
         """What happens to a packet that is flooded."""
         self.loaded.nexts[INGRESS].store(FLOOD_SLOT.to_bytes(4, "little"), program)
 
-    def member(self, port: int, device: int, wire: int = 0, counter: int = 0) -> None:
-        """Where the clone for a port goes; device 0 for nowhere."""
+    def member(self, port: int, device: int, wire: int = 0, counter: int = 0, length: int = 0xffffffff) -> None:
+        """Where the clone for a port goes, and how long it may be; device 0 for nowhere."""
         at = MEMBER * port
         if device:
-            self.words[at + 4:at + 12] = wire.to_bytes(4, "little") + counter.to_bytes(4, "little")
+            self.words[at + 4:at + 16] = b"".join(word.to_bytes(4, "little") for word in (wire, counter, length))
         self.words[at:at + 4] = device.to_bytes(4, "little")
 
     @property

@@ -1,9 +1,11 @@
 """What the ports of a network are joined to."""
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from ..kernel import Link
+from .attachments import Attachment, Share
 from .edges import Edge
 
 
@@ -18,6 +20,26 @@ class PortRef:
         return f"{self.instance}:{self.port}"
 
 
+@dataclass(frozen=True)
+class Ours:
+    """What was made or changed for an edge beside its device, and is undone with it.
+
+    `namespace`: the identity of the one created; `promiscuous`: the device was made so; `macs` it was told to accept.
+    """
+
+    namespace: tuple[int, int] | None = None
+    promiscuous: bool = False
+    macs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Why a port's device is not there, and since when (seconds since the epoch)."""
+
+    reason: str
+    since: float
+
+
 @dataclass
 class Join:
     """A port's other side, a device or another port, and what was made for it."""
@@ -28,3 +50,21 @@ class Join:
     received: int = -1                                      # numbers of counters
     sent: int = -1
     links: list[Link] = field(default_factory=list)
+    attachment: Attachment | None = None                    # what was asked for; `edge` is what it is
+    ours: Ours = Ours()
+    absence: Absence | None = None
+
+    @property
+    def inline(self) -> bool:
+        """Whether packets pass the function's egress before they leave, not at the hook of a device."""
+        return self.edge is None or self.edge.peer or self.shared
+
+    @property
+    def shared(self) -> bool:
+        return isinstance(self.attachment, Share)
+
+    def missing(self) -> Absence | None:
+        """Whether the device is gone, be it noted or not."""
+        if self.absence is None and any(link.info().interface == 0 for link in self.links):
+            return Absence("the device is gone; nobody has looked why", time.time())
+        return self.absence

@@ -4,8 +4,8 @@
         net.add("lan", Switch())
         net.add("wall", Acl(default="accept"))
         net.link("lan:0", "wall:inside")
-        net.attach("lan:1", Edge(5001))
-        net.attach("wall:outside", Edge(5002))
+        net.attach("lan:1", Veth("web", addresses=["10.0.0.1/24"]))
+        net.attach("wall:outside", Device("eth1"))
 
 Nothing here compiles after the first function of a kind, and nothing that runs is touched by what is added.  A join is
 complete, behind the packets' backs, before the slot that leads to it is written; the hook of a device is attached last.
@@ -19,21 +19,26 @@ Clones for a neighbouring *function* cannot be made in the middle of a walk: the
 """
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
 from ..compiler.cache import Cache
-from ..kernel import Direction, NetworkNamespace, rcu
+from ..kernel import Direction, NetworkNamespace, Tap, rcu
 from ..language.function import Function
 from ..language.packet import Packet
-from . import adoption, edges, grace, upgrade
+from . import adoption, edges, grace, shares, upgrade
+from .attachments import Attachment
 from .balance import Balance, retire
 from .counters import Traffic
 from .edges import Edge
 from .images import Images
 from .instance import INGRESS, Instance
-from .joins import Join, PortRef
+from .joins import Absence, Join, PortRef
+from .mending import EdgeChange, Mending
 from .pins import Place, Unpinned
 from .slowpath import Served, SlowPath, finished
 from .storm import Storm
@@ -47,14 +52,16 @@ class Network(Wiring):
     """Functions joined port to port; `close` undoes everything.
 
     With `pins`, a directory, it outlives its process: `leave` lets go of it, and so does dying; `adopt` takes it over.
+    `mtu` is that of the devices it makes, in bytes.
     """
 
     def __init__(self, name: str, *, namespace: NetworkNamespace | None = None, cache: Cache | None = None,
-                 pins: str | os.PathLike[str] | Place | None = None) -> None:
+                 pins: str | os.PathLike[str] | Place | None = None, mtu: int = 1500) -> None:
         place = pins if isinstance(pins, Place) or pins is None else Place.make(pins)
-        super().__init__(namespace, place or Unpinned())
-        self.name, self.cache, self._place = name, Images(cache), place
+        super().__init__(name, namespace, place or Unpinned(), mtu)
+        self.cache, self._place = Images(cache), place
         self._slow = SlowPath(lambda: self.instances.values(), self._again)
+        self._mending = Mending(self)
         if pins is not place:
             self._keep()
 
@@ -117,20 +124,46 @@ class Network(Wiring):
         self._keep()
         self._close(instance)
 
-    def attach(self, port: str | PortRef, edge: Edge) -> None:
-        """Join a port to a device.  KernelError ENODEV if there is none of that index."""
-        at = self._free(port)
-        for other, join in self.joins.items():
-            if join.edge is not None and join.edge.index == edge.index and other not in self.absent:
-                raise ValueError(f"device {edge.index} is attached to {other} already")
-        with self._joining(at, Join(edge)):
-            self._open(at, edge)
+    def attach(self, port: str | PortRef, what: Attachment) -> Edge:
+        """Join a port to what is attached to it, which is made or found; answers its device.
+
+        `Edge` is a device that is there, by its index.  KernelError ENODEV, ValueError: there is none such, or somebody
+        has it, or the namespace is not there, or has such a device.
+        """
+        (edge,) = self.attach_all({port: what})
+        return edge
+
+    def attach_all(self, wanted: Mapping[str | PortRef, Attachment]) -> list[Edge]:
+        """Join many ports at once, which takes few words with the kernel; all are joined, or none."""
+        joins: dict[PortRef, Join] = {}
+        with ExitStack() as undo, rcu.expedited():
+            for port, what in wanted.items():
+                at, index = self._free(port), what.index if isinstance(what, Edge) else 0
+                for other, join in self.joins.items() if index else ():
+                    if join.edge is not None and join.edge.index == index and join.missing() is None:
+                        raise ValueError(f"device {index} is attached to {other} already")
+                joins[at] = Join(attachment=what)
+                undo.enter_context(self._joining(at, joins[at]))
+            self._devices.prepare(joins)
+            for at, join in joins.items():
+                if isinstance(join.attachment, Edge) and join.edge is not None:
+                    shares.check(shares.Claim(self.name, str(at), self._devices.group), join.edge.index, self.namespace)
+                self._open(at)
+            self._devices.start(joins.values())
         self._keep()
+        return [join.edge for join in joins.values() if join.edge is not None]
+
+    def tap(self, port: str | PortRef) -> Tap:
+        """The open TAP of a port whose `Tap` is not persistent: its descriptor is for the virtual machine."""
+        at, _ = self._joined(port)
+        if at not in self._devices.taps:
+            raise ValueError(f"{at} has no open TAP: attach Tap(..., persistent=False), in this process")
+        return self._devices.taps[at]
 
     def detach(self, port: str | PortRef) -> None:
         """The opposite of `attach`: nothing comes in from here on, what wants out is dropped."""
         at, join = self._joined(port)
-        if join.edge is None:
+        if join.peer is not None:
             raise ValueError(f"{at} is linked to {join.peer}, not attached to a device: use unlink")
         self._part(at)
         self._keep()
@@ -233,8 +266,29 @@ class Network(Wiring):
     # -- the slow path ----------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Read punted packets and give them to the functions' handlers, until cancelled."""
-        await self._slow.serve()
+        """Read punted packets and give them to the functions' handlers, and mend edges, until cancelled."""
+        mending = asyncio.ensure_future(self._mending.run())
+        serving = asyncio.ensure_future(self._slow.serve())
+        try:
+            await asyncio.wait([mending, serving], return_when=asyncio.FIRST_COMPLETED)
+            for task in (serving, mending):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (serving, mending):
+                task.cancel()
+            await asyncio.gather(serving, mending, return_exceptions=True)
+
+    def mend(self) -> list[EdgeChange]:
+        """Compare every edge with what is there: take leave of devices that are gone, bring back those that are there
+        again, follow those that changed.  Answers what happened; `serve` does so by itself, as soon as it happens.
+        """
+        return self._mending.look()
+
+    async def edges_changed(self) -> AsyncIterator[EdgeChange]:
+        """What happens to edges from here on, as `serve` or `mend` finds out."""
+        async for change in self._mending.changes():
+            yield change
 
     def inject(self, packet: Packet | bytes, at: str | PortRef) -> None:
         """Let a packet go into a port as if it came in there; its walk is that of any other.
@@ -278,9 +332,12 @@ class Network(Wiring):
         return self._budget.storm
 
     @property
-    def absent(self) -> list[PortRef]:
-        """Ports whose device is gone: detach them, or attach what came in its place."""
-        return [at for at, join in self.joins.items() if any(link.info().interface == 0 for link in join.links)]
+    def absent(self) -> dict[PortRef, Absence]:
+        """Ports whose device is gone, why and since when.
+
+        They are brought back when the device is there again, by `serve` or `mend`; but not those attached by index.
+        """
+        return {at: absence for at, join in self.joins.items() if (absence := join.missing()) is not None}
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
@@ -325,7 +382,7 @@ class Network(Wiring):
     def close(self) -> None:
         """Take everything down: edges first, so that no packet meets half a network."""
         with rcu.expedited():
-            self._part(*sorted(self.joins, key=lambda at: self.joins[at].edge is None))
+            self._part(*sorted(self.joins, key=lambda at: self.joins[at].peer is not None))
             while self.instances:
                 self._close(self.instances.popitem()[1])
             self._undo.close()
@@ -342,6 +399,7 @@ class Network(Wiring):
         for instance in self.instances.values():
             instance.close()
         self._slow.changed()
+        self._devices.leave()
         self._around.leave()
         self._counters.close()
         self._budget.close()
@@ -354,12 +412,15 @@ class Network(Wiring):
     def _keep(self) -> None:
         """Write down what is, once a change is complete."""
         if self._place is not None:
-            self._place.write(adoption.describe(self.name, self._around.index, self.joins, self.instances))
+            around = self._around.index
+            self._place.write(adoption.describe(self.name, around, self._devices, self.joins, self.instances))
 
     def _restore(self, document: Any) -> None:
         """Make the network what the document says: every slot is written anew, under the packets' feet."""
         assert self._place is not None
         self.joins |= adoption.joins(document)
+        self._devices.group = self._around.group = document["group"]
+        self._devices.mtu = document["mtu"]
         joins = self.joins.values()
         self._counters.taken({index for join in joins for index in (join.received, join.sent)})
         self._around.adopt(document["device"], {join.wire for join in joins})
@@ -370,8 +431,7 @@ class Network(Wiring):
         for at, join in self.joins.items():
             if join.peer is not None:
                 self._lead(at, join.peer)
-            elif join.edge is not None:
-                self._open(at, join.edge)
+        self._mending.adopt()
         links = {f"{at} {direction.name}" for at, join in self.joins.items() if join.edge for direction in Direction}
         self._place.prune({"counts", "lost", "copies", "wires", "again", *links}, set(self.instances))
 

@@ -75,8 +75,9 @@ class Pins:
             raise
 
     def link(self, name: str, program: Program, index: int, direction: Direction,
-             namespace: NetworkNamespace | None) -> Link:
-        """The link pinned under a name, with this program from now on, or a new one."""
+             namespace: NetworkNamespace | None, revision: int = 0) -> Link:
+        """The link pinned under a name, with this program from now on, or a new one; that only if the chain of programs
+        is still at `revision`, if one is given."""
         path = self._path(name)
         if path.exists():
             found = Link.open_pinned(path)
@@ -89,7 +90,7 @@ class Pins:
                 raise
             found.close()
             unpin(path)
-        made = Link.tcx(program, index, direction, namespace=namespace)
+        made = Link.tcx(program, index, direction, namespace=namespace, expected_revision=revision)
         try:
             made.pin(path)
         except BaseException:
@@ -137,8 +138,8 @@ class Unpinned(Pins):
         pass
 
     def link(self, name: str, program: Program, index: int, direction: Direction,
-             namespace: NetworkNamespace | None) -> Link:
-        return Link.tcx(program, index, direction, namespace=namespace)
+             namespace: NetworkNamespace | None, revision: int = 0) -> Link:
+        return Link.tcx(program, index, direction, namespace=namespace, expected_revision=revision)
 
     def unpin(self, name: str) -> None:
         pass

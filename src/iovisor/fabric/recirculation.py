@@ -28,8 +28,8 @@ _numbers = itertools.count()
 class Recirculation:
     """Made and closed by a network; the device comes with the first link."""
 
-    def __init__(self, namespace: NetworkNamespace | None, count: Count, pins: Pins) -> None:
-        self.namespace, self._count, self._pins = namespace, count, pins
+    def __init__(self, namespace: NetworkNamespace | None, count: Count, pins: Pins, group: int) -> None:
+        self.namespace, self._count, self._pins, self.group = namespace, count, pins, group
         self._wires = pins.map("wires", MapSpec("wires", MapKind.PROGRAM_ARRAY, 4, 4, 2 * MOST))
         self._free = list(range(MOST - 1, 0, -1))
         self.index = 0                                      # of the device, once there is one
@@ -43,7 +43,8 @@ class Recirculation:
             number = next(_numbers) & 0xffff
             index = 0x40000000 | (os.getpid() & 0x3fff) << 16 | number
             with Netlink(self.namespace) as netlink:
-                netlink.submit(interfaces.veth(f"a{index:x}", f"a{index:x}p", index=index, mtu=MTU, up=True))
+                netlink.submit(interfaces.veth(f"a{index:x}", f"a{index:x}p", index=index, mtu=MTU, group=self.group,
+                                               up=True))
                 self.index = index
                 netlink.submit(interfaces.change(f"a{index:x}p", up=True))
             self._attach()

@@ -6,25 +6,29 @@ mend it after a crash.
 """
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from ..kernel import Direction, Link, NetworkNamespace, Program, rcu
-from . import edges, grace, recirculation
+from ..kernel import BpfError, Direction, Link, NetworkNamespace, Program, rcu
+from . import edges, grace, recirculation, shares
+from .attachments import Device, Share
 from .counters import Counters
-from .edges import Crossing, Edge
+from .devices import Devices
+from .edges import Crossing
 from .instance import EGRESS, HOOK, INGRESS, Instance
 from .joins import Join, PortRef
 from .pins import Pins
 from .recirculation import Recirculation
+from .shares import Claim
 from .storm import Budget
 
 
 class Wiring:
     """The instances of a network and what their ports are joined to."""
 
-    def __init__(self, namespace: NetworkNamespace | None, pins: Pins) -> None:
-        self.namespace, self._pins = namespace, pins
+    def __init__(self, name: str, namespace: NetworkNamespace | None, pins: Pins, mtu: int) -> None:
+        self.name, self.namespace, self._pins = name, namespace, pins
         self.instances: dict[str, Instance] = {}
         self.joins: dict[PortRef, Join] = {}
         with ExitStack() as undo:
@@ -32,7 +36,9 @@ class Wiring:
             undo.callback(self._counters.close)
             self._budget = Budget(pins)
             undo.callback(self._budget.close)
-            self._around = Recirculation(namespace, self._counters.count(), pins)
+            self._devices = Devices(namespace, name, mtu)
+            undo.callback(self._devices.leave)
+            self._around = Recirculation(namespace, self._counters.count(), pins, self._devices.group)
             undo.callback(self._around.close)
             self._undo = undo.pop_all()
 
@@ -44,7 +50,7 @@ class Wiring:
         self.joins[at] = join
         try:
             join.received, join.sent = self._counters.take(), self._counters.take()
-            if join.peer is not None:
+            if join.peer is not None or join.shared:
                 join.wire = self._around.take()
             yield
         except BaseException:
@@ -75,52 +81,108 @@ class Wiring:
 
     def _part(self, *ports: PortRef) -> None:
         """Undo joins: what wants out there is dropped from here on, and counted."""
-        parted: list[Join] = []
+        gone: dict[PortRef, Join] = {}
         with rcu.expedited():
             for at in ports:
-                join, instance = self.joins.pop(at), self.instances[at.instance]
-                for link in join.links:
-                    link.close()
-                if join.edge is not None:
-                    for direction in Direction:
-                        self._pins.unpin(f"{at} {direction.name}")
-                instance.member(at.port, 0)
-                instance.lead(at.port, None)
+                self._shut(at)
+                join = gone[at] = self.joins.pop(at)
                 if join.wire:
                     self._around.give(join.wire)
-                parted.append(join)
-            if any(join.edge is not None for join in parted):
+            if any(join.edge is not None for join in gone.values()):
                 grace.wait()                    # until then packets are still counted
-            for join in parted:
+            for join in gone.values():
                 if join.edge is not None and join.sent >= 0:
                     for total, index in ((edges.RECEIVED, join.received), (edges.SENT, join.sent)):
                         counted = self._counters.read(index)
                         self._counters.add(total, counted.packets, counted.bytes)
                 self._counters.give(join.received, join.sent)
+            self._devices.remove(gone, [join.edge.index for join in self.joins.values()
+                                        if join.edge is not None and isinstance(join.attachment, Device | Share)])
 
-    def _open(self, at: PortRef, edge: Edge) -> None:
+    def _shut(self, at: PortRef) -> None:
+        """Let nothing in or out at a port, which stays joined."""
+        join, instance = self.joins[at], self.instances[at.instance]
+        for link in join.links:
+            link.close()
+        join.links.clear()
+        if join.edge is not None:
+            for direction in Direction:
+                self._pins.unpin(f"{at} {direction.name}")
+        instance.member(at.port, 0)
+        instance.lead(at.port, None)
+
+    def _open(self, at: PortRef) -> None:
         """Lead packets from a device to a port and back."""
         instance, join = self.instances[at.instance], self.joins[at]
         with rcu.expedited():
+            self._lead_out(at)
+            if join.shared:
+                self._open_share(at)
+                return
+            assert join.edge is not None
+            if instance.has_egress:
+                with edges.leaving(at.port, instance.roots[HOOK], self._counters.count()) as leaving:
+                    join.links.append(self._tcx(at, leaving, join.edge.index, Direction.EGRESS))
+            root, count = instance.roots[INGRESS], self._counters.count(join.received)
+            if isinstance(join.attachment, Device):
+                claim = Claim(self.name, str(at), self._devices.group)
+                with claim.map() as said, edges.entry(at.port, root, count, said) as entry:
+                    join.links.append(self._claim(at, claim, entry, join.edge.index))
+            else:
+                with edges.entry(at.port, root, count) as entry:
+                    join.links.append(self._tcx(at, entry, join.edge.index, Direction.INGRESS))
+
+    def _open_share(self, at: PortRef) -> None:
+        instance, join = self.instances[at.instance], self.joins[at]
+        share, root, count = join.attachment, instance.roots[INGRESS], self._counters.count(join.received)
+        assert isinstance(share, Share) and join.edge is not None
+        claim, around = Claim(self.name, str(at), self._devices.group, share), join.wire + recirculation.MOST
+        with claim.map() as said, shares.entry(at.port, root, count, share, said, self._around.device, around) as entry:
+            join.links.append(self._claim(at, claim, entry, join.edge.index))
+
+    def _claim(self, at: PortRef, claim: Claim, program: Program, index: int) -> Link:
+        """Attach at a moment when nobody has what is claimed."""
+        while True:
+            revision = shares.check(claim, index, self.namespace)
+            try:
+                return self._tcx(at, program, index, Direction.INGRESS, revision)
+            except BpfError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+
+    def _lead_out(self, at: PortRef) -> None:
+        """Lead packets from a port to its device."""
+        instance, join = self.instances[at.instance], self.joins[at]
+        edge = join.edge
+        assert edge is not None
+        if isinstance(join.attachment, Share):
+            root, count = instance.roots[INGRESS], self._counters.count()
+            with (shares.output(edge, self._counters.count(join.sent), join.attachment) as output,
+                  shares.arrive(at.port, root, count, join.attachment) as arrive):
+                # Clones are checked like all that leaves: they go around, to where packets in line come out.
+                if instance.has_egress:
+                    with edges.enter(at.port, instance.roots[EGRESS], count) as start:
+                        self._around.lead(join.wire, start, arrive)
+                else:
+                    self._around.lead(join.wire, output, arrive)
+                instance.lead(at.port, output)
+            instance.member(at.port, self._around.device, join.wire)
+        else:
             # Packets that pass the device's hook are counted there, and those in line by the program that sends them.
-            inline = edge.peer or not instance.has_egress
+            inline = join.inline or not instance.has_egress
             with (edges.output(edge, self._counters.count(join.sent if inline else 0)) as output,
                   edges.passed(self._counters.count(join.sent)) as passed):
                 instance.lead(at.port, output, passed, inline)
-            if instance.has_egress:
-                with edges.leaving(at.port, instance.roots[HOOK], self._counters.count()) as leaving:
-                    join.links.append(self._tcx(at, leaving, edge.index, Direction.EGRESS))
-            instance.member(at.port, edge.index, 0, 0 if instance.has_egress else join.sent)
-            self._tell_flood(instance, at.port)
-            with edges.entry(at.port, instance.roots[INGRESS], self._counters.count(join.received)) as entry:
-                join.links.append(self._tcx(at, entry, edge.index, Direction.INGRESS))
+            instance.member(at.port, edge.index, 0, 0 if instance.has_egress else join.sent,
+                            edge.mtu + edges.ETHERNET if edge.mtu else 0xffffffff)
+        self._tell_flood(instance, at.port)
 
     def _inline(self, instance: Instance) -> list[int]:
         """The ports whose packets go through the egress in line."""
         if not instance.has_egress:
             return []
         return [at.port for at, join in self.joins.items()
-                if at.instance == instance.name and (join.edge is None or join.edge.peer)]
+                if at.instance == instance.name and join.inline and join.absence is None]
 
     def _tell_flood(self, instance: Instance, port: int = 0) -> None:
         """The flood program walks the ports up to the highest ever joined, and some: few joins need a new one."""
@@ -131,8 +193,8 @@ class Wiring:
                 instance.flood_by(flood)
             instance.flooded = ports
 
-    def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction) -> Link:
-        return self._pins.link(f"{at} {direction.name}", program, index, direction, self.namespace)
+    def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction, revision: int = 0) -> Link:
+        return self._pins.link(f"{at} {direction.name}", program, index, direction, self.namespace, revision)
 
     # -- naming -----------------------------------------------------------------------------------------------------
 

@@ -40,6 +40,8 @@ NEW, DELETE, GET = 16, 17, 18
 _MESSAGE = struct.Struct("=BxHiII")
 _UP, _RUNNING, _PROMISCUOUS = 1 << 0, 1 << 6, 1 << 8
 _XDP_PROGRAM = 4
+_GET_QUEUEING, _CLASSIFIER = 38, 0xFFFF0000
+_QUEUEING = struct.Struct("=BxxxiIII")
 
 
 class _Attribute(IntEnum):
@@ -321,6 +323,15 @@ def find(netlink: Netlink, interface: int | str) -> Interface | None:
         if error.errno != errno.ENODEV:
             raise
         return None
+
+
+def classified(netlink: Netlink, index: int) -> bool:
+    """Whether a `clsact` (or `ingress`) stands on an interface, whose filters may want to see what passes it."""
+    request = Request(_GET_QUEUEING, 0, _QUEUEING.pack(0, index, _CLASSIFIER, 0, 0), "queueing find", str(index))
+    (failure,) = netlink.attempt(request)               # it is shown to none but who asks for an echo; the answer is 0
+    if failure is not None and failure.errno != errno.ENOENT:
+        raise failure
+    return failure is None
 
 
 def index_of(netlink: Netlink, name: str) -> int:

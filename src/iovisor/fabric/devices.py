@@ -1,0 +1,337 @@
+"""The devices at the edges of a network: made or found, described, and given back exactly as they were.
+
+What we make has an index of its own, in its namespace and in all likelihood on the machine (28 random bits, verified by
+the kernel, chosen again if taken), so a late packet never meets a number that means something else; an alias that says
+whose it is (`ip -d link`); and the link group of its network, which goes in one request however many they are.
+
+Nothing is up before it is wired: a device is made down, its port led, its hook attached, and only then set up.  In
+between, what the workload sends goes nowhere, never to the host's stack.  IPv6 is off on our side of a cable: the
+switching namespace is nobody's neighbour.
+
+Requests go in batches: one round trip makes all cables of a call, one sets them up, one more in each namespace.
+"""
+from __future__ import annotations
+
+import contextlib
+import errno
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from .. import kernel
+from ..kernel import (
+    Direction,
+    KernelError,
+    Netlink,
+    NetlinkError,
+    NetworkNamespace,
+    Program,
+    addresses,
+    attached,
+    interfaces,
+    neighbours,
+    rcu,
+    routes,
+)
+from ..kernel.interfaces import Interface
+from ..kernel.namespaces import delete
+from ..kernel.netlink import Request
+from ..language.addresses import mac_address, mac_text
+from .attachments import Device, Share, Tap, Veth
+from .edges import Edge
+from .joins import Join, Ours, PortRef
+
+FIRST_INDEX, INDEXES = 0x10000000, 0x10000000
+ATTEMPTS = 16
+LOWEST_GROUP = 0x10000
+
+
+class Devices:
+    """Made and closed by a network; `mtu` is that of what it makes, where nothing else is said."""
+
+    def __init__(self, namespace: NetworkNamespace | None, name: str, mtu: int) -> None:
+        self.namespace, self.name, self.mtu = namespace, name, mtu
+        self.group = LOWEST_GROUP + secrets.randbelow((1 << 31) - LOWEST_GROUP)
+        self.taps: dict[PortRef, kernel.Tap] = {}
+        self._netlink: Netlink | None = None
+
+    @property
+    def netlink(self) -> Netlink:
+        """A socket in the switching namespace."""
+        if self._netlink is None:
+            self._netlink = Netlink(self.namespace)
+        return self._netlink
+
+    # -- making and finding -----------------------------------------------------------------------------------------
+
+    def prepare(self, wanted: Mapping[PortRef, Join]) -> None:
+        """Make or find the device of every join, whose `edge` and `ours` it fills in.  What is made is down."""
+        self._make_cables({at: join for at, join in wanted.items() if isinstance(join.attachment, Veth)})
+        for at, join in wanted.items():
+            match join.attachment:
+                case Tap() as tap:
+                    self._make_tap(at, join, tap)
+                case Device() | Share() as what:
+                    found = self.found(what)
+                    join.edge = self.edge(found, isinstance(what, Device))
+                    self._take(join, found)
+                case Edge() as edge:
+                    there = interfaces.find(self.netlink, edge.index)
+                    if there is None:
+                        raise KernelError(errno.ENODEV, "attach", f"device {edge.index}")
+                    join.edge = self.edge(there, edge.peer)
+
+    def _make_cables(self, wanted: Mapping[PortRef, Join]) -> None:
+        with ExitStack() as rooms:
+            opened: dict[PortRef, NetworkNamespace | None] = {}
+            for at, join in wanted.items():
+                veth = join.attachment
+                assert isinstance(veth, Veth)
+                if not veth.mac:
+                    join.attachment = veth = replace(veth, mac=mac_text(2 << 40 | secrets.randbits(40)))
+                room = self._created(join, veth) if veth.create and join.absence is None else veth.room()
+                opened[at] = rooms.enter_context(room) if room is not None else None
+            waiting = list(wanted)
+            for _ in range(ATTEMPTS):
+                chosen = {at: FIRST_INDEX + 2 * secrets.randbelow(INDEXES // 2) for at in waiting}
+                requests = [request for at in waiting
+                            for request in self._cable(at, wanted[at], chosen[at], opened[at])]
+                outcome = self.netlink.attempt(*requests)
+                failures = dict(zip(waiting, outcome[::2], strict=True))
+                for at, failure in failures.items():
+                    if failure is None:
+                        peer = not self._is_here(opened[at])
+                        wanted[at].edge = Edge(chosen[at], peer, self._mtu(wanted[at]))
+                waiting = [at for at, failure in failures.items() if failure is not None]
+                for at in waiting:
+                    failure = failures[at]
+                    assert failure is not None
+                    if not self._taken(failure, chosen[at], opened[at]):
+                        raise self._explained(failure, at, wanted[at]) from None
+                if not waiting:
+                    break
+            else:
+                raise KernelError(errno.EEXIST, "attach", f"{waiting[0]}: no free index in {ATTEMPTS} attempts")
+        for join in wanted.values():
+            assert join.edge is not None
+            self._silence(f"e{join.edge.index:x}")
+
+    def _cable(self, at: PortRef, join: Join, index: int, room: NetworkNamespace | None) -> tuple[Request, Request]:
+        veth = join.attachment
+        assert isinstance(veth, Veth)
+        mtu = self._mtu(join)
+        return (interfaces.veth(f"e{index:x}", veth.name, index=index, peer_index=index + 1, mtu=mtu, group=self.group,
+                                peer_mac=_packed(veth.mac), peer_namespace=room),
+                interfaces.change(index, alias=self._alias(at)))
+
+    def _taken(self, failure: NetlinkError, index: int, room: NetworkNamespace | None) -> bool:
+        """Whether a request failed because somebody has the index."""
+        if failure.errno not in (errno.EEXIST, errno.EBUSY):
+            return False
+        if interfaces.find(self.netlink, index) is not None:
+            return True
+        with Netlink(room if room is not None else self.namespace) as inside:
+            return interfaces.find(inside, index + 1) is not None
+
+    def _explained(self, failure: NetlinkError, at: PortRef, join: Join) -> Exception:
+        veth = join.attachment
+        assert isinstance(veth, Veth)
+        if failure.errno == errno.EEXIST:
+            return ValueError(f"{at}: {veth.place} has a device {veth.name} already")
+        return failure
+
+    def _created(self, join: Join, veth: Veth) -> NetworkNamespace:
+        assert isinstance(veth.namespace, str)
+        try:
+            made = NetworkNamespace.create(veth.namespace)
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            raise ValueError(f"there is a namespace {veth.namespace} already: leave `create` out to use it") from None
+        join.ours = replace(join.ours, namespace=made.identity)
+        return made
+
+    def _make_tap(self, at: PortRef, join: Join, tap: Tap) -> None:
+        for _ in range(ATTEMPTS):
+            index = FIRST_INDEX + secrets.randbelow(INDEXES)
+            if interfaces.find(self.netlink, tap.name) is not None:
+                raise ValueError(f"{at}: there is a device {tap.name} already; to attach it as it is use "
+                                 f"Device({tap.name!r})")
+            try:
+                made = kernel.Tap.create(tap.name, self.namespace, index=index, persistent=tap.persistent, headers=True)
+                break
+            except KernelError as error:
+                if error.errno not in (errno.EEXIST, errno.EBUSY):
+                    raise
+        else:
+            raise KernelError(errno.EEXIST, "attach", f"{at}: no free interface index in {ATTEMPTS} attempts")
+        if tap.persistent:
+            made.close()
+        else:
+            self.taps[at] = made
+        join.edge = Edge(index, False, self._mtu(join))
+        self._silence(tap.name)
+        self.netlink.submit(interfaces.change(index, mtu=self._mtu(join), group=self.group, alias=self._alias(at)))
+
+    def found(self, what: Device | Share) -> Interface:
+        """The device meant; ValueError if there is none, or more than one."""
+        if isinstance(what, Share) or not what.mac:
+            name = what.device if isinstance(what, Share) else what.name
+            there = interfaces.find(self.netlink, name)
+            if there is None:
+                raise ValueError(f"there is no device {name} in the switching namespace")
+            return there
+        every = [there for there in interfaces.listing(self.netlink)
+                 if there.mac == _packed(what.mac) and what.name in ("", there.name)]
+        if len(every) != 1:
+            raise ValueError(f"{len(every) or 'no'} devices in the switching namespace are {what}")
+        return every[0]
+
+    def edge(self, found: Interface, peer: bool = True) -> Edge:
+        """How a device is sent to: to the other end at once if that is in another namespace and nothing on the way
+        wants to see the packet, neither a queueing discipline nor an egress program."""
+        peer = (peer and found.kind == "veth" and found.apart and found.queueing in ("noqueue", "noop", "")
+                and not interfaces.classified(self.netlink, found.index) and not self._egress(found.index))
+        return Edge(found.index, peer, found.mtu)
+
+    def _egress(self, index: int) -> bool:
+        """Whether somebody else has a program at the egress hook."""
+        for number in attached(index, Direction.EGRESS, self.namespace).program_ids:
+            with contextlib.suppress(KernelError), Program.from_id(number) as program:
+                if not program.info().name.startswith("leaving"):
+                    return True
+        return False
+
+    def _take(self, join: Join, found: Interface) -> None:
+        """Let a device receive what the port wants."""
+        what = join.attachment
+        if isinstance(what, Share) and what.macs:
+            wanted = [mac for mac in what.macs if _packed(mac) != found.mac]
+            outcome = self.netlink.attempt(*(neighbours.accept(found.index, _packed(mac)) for mac in wanted))
+            join.ours = replace(join.ours, macs=tuple(
+                mac for mac, failure in zip(wanted, outcome, strict=True) if failure is None))
+            for failure in outcome:
+                if failure is not None and failure.errno != errno.EEXIST:
+                    raise failure
+        elif not found.promiscuous:
+            self.netlink.submit(interfaces.change(found.index, promiscuous=True))
+            join.ours = replace(join.ours, promiscuous=True)
+
+    # -- starting ---------------------------------------------------------------------------------------------------
+
+    def start(self, wanted: Iterable[Join]) -> None:
+        """Set up what was made, and give its addresses and routes to the other end."""
+        made = [join for join in wanted if isinstance(join.attachment, Veth | Tap) and join.edge is not None]
+        self.netlink.submit(*(interfaces.change(join.edge.index, up=True) for join in made if join.edge is not None))
+        for join in made:
+            if isinstance(join.attachment, Veth) and join.edge is not None:
+                self._furnish(join.attachment, join.edge.index + 1, join.ours.namespace is not None)
+
+    def _furnish(self, veth: Veth, index: int, whole: bool) -> None:
+        requests = [interfaces.change(index, up=True)]
+        if whole:
+            requests.append(interfaces.change("lo", up=True))
+        requests += [addresses.add(index, address) for address in veth.addresses]
+        requests += [routes.add(to, gateway=gateway, interface=index) for to, gateway in veth.routes.items()]
+        if veth.gateway:
+            requests.append(routes.add("default", gateway=veth.gateway, interface=index))
+        room = veth.room()
+        if room is None:
+            self.netlink.submit(*requests)
+        else:
+            with room, Netlink(room) as inside:
+                inside.submit(*requests)
+
+    # -- ending -----------------------------------------------------------------------------------------------------
+
+    def remove(self, gone: Mapping[PortRef, Join], promiscuous: Sequence[int] = ()) -> None:
+        """Remove what was made for these joins, and undo what was changed; never what was there.
+
+        Devices in `promiscuous` stay so: others of ours need it.
+        """
+        made = [join.edge.index for join in gone.values()
+                if isinstance(join.attachment, Veth | Tap) and join.edge is not None and join.absence is None]
+        if len(made) == 1:
+            self._attempt(interfaces.delete(made[0]))
+        elif made:
+            doomed = LOWEST_GROUP + secrets.randbelow((1 << 31) - LOWEST_GROUP)
+            self._attempt(*(interfaces.change(index, group=doomed) for index in made), interfaces.delete_group(doomed))
+        for at, join in gone.items():
+            self.lost(at)
+            if join.ours.namespace is not None and isinstance(join.attachment, Veth):
+                _forget(join.attachment, join.ours.namespace)
+            if join.edge is not None and join.absence is None:
+                self._attempt(*(neighbours.refuse(join.edge.index, _packed(mac)) for mac in join.ours.macs))
+                if join.ours.promiscuous and join.edge.index not in promiscuous:
+                    self._attempt(interfaces.change(join.edge.index, promiscuous=False))
+            join.ours = Ours()
+
+    def sweep(self, known: Iterable[int]) -> None:
+        """Remove what is in the network's group and not known: a process died before it wrote it down."""
+        known = set(known)
+        left = [there.index for there in interfaces.listing(self.netlink)
+                if there.group == self.group and there.index not in known]
+        with rcu.expedited():
+            self._attempt(*(interfaces.delete(index) for index in left))
+
+    def _attempt(self, *requests: Request) -> None:
+        """Carry out what may have been done already, by whoever deleted a device."""
+        for failure in self.netlink.attempt(*requests):
+            if failure is not None and failure.errno not in (errno.ENODEV, errno.ENOENT, errno.EADDRNOTAVAIL):
+                raise failure
+
+    def lost(self, at: PortRef) -> None:
+        """The device of a port is gone."""
+        if at in self.taps:
+            self.taps.pop(at).close()
+
+    def leave(self) -> None:
+        """Give the descriptors back; the devices stay."""
+        for tap in self.taps.values():
+            tap.close()
+        self.taps.clear()
+        if self._netlink is not None:
+            self._netlink.close()
+            self._netlink = None
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _mtu(self, join: Join) -> int:
+        return join.attachment.mtu or self.mtu if isinstance(join.attachment, Veth | Tap) else 0
+
+    def _alias(self, at: PortRef) -> str:
+        return f"iovisor {self.name} {at}".encode()[:255].decode(errors="ignore")
+
+    def _is_here(self, room: NetworkNamespace | None) -> bool:
+        """Whether it is the switching namespace: a cable that ends there has no end elsewhere."""
+        if room is None:
+            return True
+        if self.namespace is not None:
+            return room.identity == self.namespace.identity
+        with NetworkNamespace.current() as current:
+            return room.identity == current.identity
+
+    def _silence(self, device: str) -> None:
+        """No IPv6 on a device of the switching namespace; where the kernel has none, there is nothing to do."""
+        with self.namespace.entered() if self.namespace is not None else contextlib.nullcontext(), \
+                contextlib.suppress(FileNotFoundError):
+            Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
+
+
+def _forget(veth: Veth, identity: tuple[int, int]) -> None:
+    """Remove the namespace created for a cable, unless its name is another's by now."""
+    assert isinstance(veth.namespace, str)
+    with contextlib.suppress(KernelError):
+        with NetworkNamespace.open(veth.namespace) as there:
+            if there.identity != identity:
+                return
+        delete(veth.namespace)
+
+
+def _packed(mac: str) -> bytes:
+    return mac_address(mac).to_bytes(6, "big")
+
+
+__all__ = ["Devices"]
