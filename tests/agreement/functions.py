@@ -490,6 +490,27 @@ class Resizes(Function):
         return forward(len(pkt) & 0xffff)
 
 
+class Sums(Function):
+    """Sums of any length, at any place, and again of bytes that were moved."""
+
+    ports: Ports = ports(4)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        length = len(pkt) & 0xffff
+        if pkt.port == 0:
+            return forward(pkt.sum(min(length, 2048)))
+        eth = pkt.parse(Ethernet)
+        if pkt.port == 1:
+            return forward(pkt.sum(min(max(length - 14, 0), 2048)) ^ eth.type)
+        if pkt.port == 2:
+            near = pkt.sum(pkt.u8(0) & 0x7f, pkt.u8(1) & 0x3f)
+            eth.type = near
+            pkt.insert(Tunnel).kind = near
+            return forward(pkt.sum(min(length, 600)))
+        require(pkt.sum(0) == 0)
+        return forward(pkt.sum(3, pkt.u16(0) & 0x7ff))
+
+
 class Tags(Function):
     """The outer tag: read, added, removed, changed; what is inside becomes outside and back."""
 

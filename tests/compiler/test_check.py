@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from iovisor.compiler import ir
-from iovisor.compiler.check import Fact, State, join
 from iovisor.compiler.driver import analyse
 from iovisor.compiler.errors import CompileError
+from iovisor.compiler.facts import Fact, State, join
 
 from .golden import Case, loaded
 

@@ -17,47 +17,19 @@ or variable, from here, and never guesses.  Intervals are Python integers, so th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..language.packet import FARTHEST
+from ..language.packet import FARTHEST, SUMMED
 from . import ir
 from .errors import CompileError, Span
+from .facts import Fact, State, join
 from .intervals import UNKNOWN, Interval, fits, signed, symmetric, union, unsigned
 
 TURNS = 4096                        # of one loop
 LONGEST = 0x1ffff                   # a 64 kB aggregate and its headers, with room
 PATIENCE = 260                      # turns walked one by one before intervals are given up
 CLOCK: Interval = (0, (1 << 63) - 1)
-
-
-@dataclass(frozen=True)
-class Fact:
-    """What is known of one variable here."""
-
-    low: int = 0
-    high: int = 0
-    present: bool | None = True
-    valid: bool = True
-    origins: frozenset[str] = frozenset()
-
-    @property
-    def interval(self) -> Interval:
-        return self.low, self.high
-
-
-@dataclass
-class State:
-    """What is known at one point."""
-
-    facts: dict[ir.Var, Fact] = field(default_factory=dict)
-    cursor: Interval = (0, 0)
-
-    def copy(self) -> State:
-        return State(dict(self.facts), self.cursor)
-
-    def become(self, other: State) -> None:
-        self.facts, self.cursor = other.facts, other.cursor
 
 
 @dataclass
@@ -85,22 +57,6 @@ def _prune(node: Any, walked: set[int]) -> None:
             value[:] = [stmt for stmt in value if id(stmt) in walked]
     for child in ir.children(node):
         _prune(child, walked)
-
-
-def _join_facts(a: Fact, b: Fact) -> Fact:
-    if a == b:
-        return a
-    low, high = (a.low, a.high) if b.present is False else (b.low, b.high) if a.present is False else \
-        union(a.interval, b.interval)
-    return Fact(low, high, a.present if a.present == b.present else None, a.valid and b.valid, a.origins | b.origins)
-
-
-def join(a: State | None, b: State | None) -> State | None:
-    """What is known where two paths meet."""
-    if a is None or b is None:
-        return a or b
-    facts = {v: _join_facts(f, b.facts[v]) for v, f in a.facts.items() if v in b.facts}
-    return State(facts, union(a.cursor, b.cursor))
 
 
 class Checker:
@@ -443,7 +399,7 @@ class Checker:
     def call_port(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
         return Fact(0, 0xffff)
 
-    call_tci = call_tpid = call_port
+    call_tci = call_tpid = call_segment = call_port
 
     def call_tagged(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
         return Fact(0, 1)
@@ -455,6 +411,13 @@ class Checker:
         self.stale(state, "packet")
         state.cursor = (14, 14) if expr.op == "insert" else (0, 0)
         return Fact()
+
+    def call_sum(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
+        if not 0 <= args[1][0] <= args[1][1] <= SUMMED:
+            raise CompileError(f"a sum is over 0 to {SUMMED:,} bytes, this may be {_big(args[1][1])}: bound it, e.g. "
+                               "`min(n, 1500)`", expr.args[1].span)
+        self.reached(expr, state, args[0], args[1][1])
+        return Fact(0, 0xffff)
 
     call_insert = call_pop = call_resize = call_tag = call_untag = call_push
 

@@ -234,7 +234,11 @@ class Computation(Memory):
         own = getattr(self, "call_" + expr.op, None)
         if own is not None:
             return own(expr)  # type: ignore[no-any-return]
+        outer, self.lent = self.lent, []
         found = self.target.lowerings[expr.op](self.target, self.whole, expr)
+        for slot in self.lent:
+            self.emit(f"call void @llvm.lifetime.end.p0(i64 -1, ptr {slot})")
+        self.lent = outer
         if self.target.loses(self.whole, expr):
             self.usable = set()
         return found  # type: ignore[no-any-return]

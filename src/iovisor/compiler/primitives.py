@@ -36,7 +36,9 @@ class Effects:
 
 OPERATIONS: dict[str, Effects] = {
     "parse": Effects("packet cursor", "cursor"), "peek": Effects("packet cursor"), "load": Effects("packet cursor"),
-    "skip": Effects("cursor", "cursor"), "length": Effects("size"), "port": Effects(), "meta": Effects("meta"),
+    "sum": Effects("packet cursor"),
+    "skip": Effects("cursor", "cursor"), "length": Effects("size"), "segment": Effects("size"), "port": Effects(),
+    "meta": Effects("meta"),
     "tagged": Effects("tag"), "tci": Effects("tag"), "tpid": Effects("tag"), "retag": Effects("tag", "tag"),
     "tag": Effects("tag", "tag size cursor"), "untag": Effects("tag", "tag size cursor"),
     "push": Effects("size", "packet size cursor"), "pop": Effects("size", "packet size cursor"),
@@ -123,6 +125,7 @@ def effect(build: Expressions, op: str, span: Span, *args: ir.Expr, statics: tup
 
 ATTRIBUTES: dict[str, Callable[[Expressions, Span], Value]] = {
     "port": lambda build, span: call("port", span, ir.Int()),
+    "segment": lambda build, span: call("segment", span, ir.Int()),
     "tagged": lambda build, span: call("tagged", span, ir.Bool()),
     "tci": lambda build, span: call("tci", span, ir.Int()),
     "tpid": lambda build, span: call("tpid", span, ir.Int()),
@@ -200,6 +203,13 @@ def _load(size: int) -> Rule:
         (offset,) = bound(build, request, "offset")
         return call("load", request.span, ir.Int(), build.integer(request.node, offset), statics=(size,))
     return rule
+
+
+@primitive(Packet.sum)
+def _sum(build: Expressions, request: Request) -> Value:
+    length, offset = bound(build, request, "length", "offset", offset=0)
+    where, size = build.integer(request.node, offset), build.integer(request.node, length)
+    return call("sum", request.span, ir.Int(), where, size)
 
 
 RULES |= {Packet.u8: _load(1), Packet.u16: _load(2), Packet.u32: _load(4)}

@@ -85,6 +85,7 @@ class Printing:
         self.usable: set[ir.Var] = set()
         self.bounds: tuple[str, str] | None = None      # a target's pointers to the packet, good in this block
         self.helpers = 0
+        self.lent: list[str] = []                       # slots of the call being lowered
         self.leaving: dict[str, tuple[str, set[ir.Var] | None]] = {}
         self.places = places(checked)
         self.shared = shared(checked.program)
@@ -131,6 +132,15 @@ class Printing:
     def slot(self, kind: str, align: int = 0) -> str:
         result = self.name("s")
         self.allocas.append(f"  {result} = alloca {kind}" + (f", align {align}" if align else ""))
+        return result
+
+    def lend(self, kind: str, align: int = 0) -> str:
+        """A slot that is free again when the call being lowered is done: LLVM gives its room to others."""
+        result = self.slot(kind, align)
+        self.declare("declare void @llvm.lifetime.start.p0(i64, ptr)")
+        self.declare("declare void @llvm.lifetime.end.p0(i64, ptr)")
+        self.emit(f"call void @llvm.lifetime.start.p0(i64 -1, ptr {result})")
+        self.lent.append(result)
         return result
 
     def helper(self, number: int, result: str, *args: str) -> str:

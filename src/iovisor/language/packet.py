@@ -30,18 +30,20 @@ M = TypeVar("M", bound=Metadata)
 
 TPIDS = (0x8100, 0x88a8)        # IEEE 802.1Q: customer and service tags
 GROWN = 2048                    # what `resize` makes a frame at most; XDP gives a frame one page, less its ends
+SUMMED = 2048                   # bytes that `sum` takes at most
 FARTHEST = 0x7fff               # no view begins beyond this byte; the kernel's verifier follows no farther
 
 
 class Packet:
     """A frame that came in through `port`, a number of the function that sees it."""
 
-    __slots__ = ("cursor", "data", "epoch", "metadata", "port", "tci", "tpid")
+    __slots__ = ("cursor", "data", "epoch", "metadata", "port", "segment", "tci", "tpid")
 
     def __init__(self, data: bytes, port: int = 0) -> None:
         self.data, self.port = bytearray(data), port
         self.cursor = self.epoch = 0
         self.tci = self.tpid = 0
+        self.segment = 0        # bytes of transport payload in each segment of an aggregate; zero of a single frame
         self.metadata: dict[type[Metadata], Metadata] = {}
         self._lift()
 
@@ -85,6 +87,23 @@ class Packet:
     def u32(self, offset: int) -> int:
         """The 32 bits in network order `offset` bytes behind the cursor; rejects beyond the end."""
         return self._load(offset, 4)
+
+    def sum(self, length: int, offset: int = 0) -> int:
+        """The ones' complement sum, as 16 bits, of `length` bytes, `SUMMED` at most, `offset` behind the cursor.
+
+        An odd last byte counts as if zero followed (RFC 1071 section 1).  Zero only if every byte is.  Rejects if a
+        byte lies beyond the end.
+        """
+        if not 0 <= length <= SUMMED:
+            raise ValueError(f"a sum is over 0 to {SUMMED} bytes, not {length}")
+        start = self.cursor + offset
+        if length and (not 0 <= start <= FARTHEST or start + length > len(self.data)):
+            raise Reject(Dropped.TRUNCATED)
+        data = bytes(self.data[start:start + length]) + bytes(length & 1)
+        total = sum(int.from_bytes(data[at:at + 2], "big") for at in range(0, length, 2))
+        while total >> 16:
+            total = (total & 0xffff) + (total >> 16)
+        return total
 
     def __len__(self) -> int:
         """Bytes from the Ethernet header to the end, the outer VLAN tag not counted."""
@@ -194,6 +213,7 @@ class Packet:
         if length > max(len(self.data), GROWN):
             raise Reject(Dropped.RESIZE)
         self.data[:] = self.data[:length].ljust(length, b"\0")
+        self.segment = 0
         self._resized()
 
     def pop(self, *headers: type[Header]) -> None:

@@ -34,7 +34,8 @@ FLOOD_SLOT = 256                            # of @next, behind the ports
 EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
 FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
 
-LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, COARSE, RESERVE, SUBMIT, DISCARD = 1, 2, 3, 7, 12, 160, 131, 132, 133
+LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, CSUM_DIFF, COARSE, RESERVE, SUBMIT, DISCARD = \
+    1, 2, 3, 7, 12, 28, 160, 131, 132, 133
 
 
 class Bpf(Target):
@@ -111,6 +112,56 @@ class Bpf(Target):
         with emit.when(emit.value(f"icmp ne ptr {place}, null")):
             more = emit.value(f"add i64 {emit.value(f'load i64, ptr {place}')}, 1")
             emit.emit(f"store i64 {more}, ptr {place}")
+
+    # -- sums --------------------------------------------------------------------------------------------------------
+
+    @lowers("sum")
+    def sum(self, emit: Emitter, call: ir.Call) -> str:
+        """By `bpf_csum_diff` over pieces whose sizes are constants, as the verifier wants: 512, then powers of two."""
+        high = emit.checked.offsets[id(call)][1]
+        most = emit.interval(call.args[1])[1]
+        length = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {emit.integer(call.args[1], 64)})')
+        cursor = emit.value(f"load i64, ptr {emit.cursor}")
+        start = emit.value(f"add i64 {cursor}, {emit.integer(call.args[0], 64)}")
+        end = emit.value(f"add i64 {start}, {length}")
+        far = emit.value(f"icmp ugt i64 {end}, {self.length(emit, call)}")
+        some = emit.value(f"icmp ne i64 {length}, 0")
+        emit.reject(Dropped.TRUNCATED, emit.value(f"and i1 {far}, {some}"))
+        self.linear(emit, end)
+        total, place = emit.slot("i64"), emit.slot("i64")
+        emit.emit(f"store i64 0, ptr {total}")
+        emit.emit(f"store i64 {start}, ptr {place}")
+        sizes = [512] * (most >> 9) + [1 << bit for bit in range(8, -1, -1)]
+        for number, size in enumerate(sizes):
+            wanted = emit.value(f"icmp uge i64 {length}, {512 * (number + 1)}") if size == 512 else emit.value(
+                f"icmp ne i64 {emit.value(f'and i64 {length}, {size}')}, 0")
+            with emit.when(wanted):
+                where = emit.value(f"load i64, ptr {place}")
+                address = emit.offset(self.origin(emit), lowering.bounded(emit, where, high + most))
+                behind = emit.offset(address, size)
+                emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {behind}, {self.bounds(emit)[1]}"))
+                before = emit.value(f"load i64, ptr {total}")
+                if size >= 4:
+                    seed = emit.value(f"trunc i64 {before} to i32")
+                    after = emit.helper(CSUM_DIFF, "i64", "ptr null", "i32 0", f"ptr {address}", f"i32 {size}",
+                                        f"i32 {seed}")
+                    after = emit.value(f"and i64 {after}, 4294967295")
+                else:
+                    part = emit.value(f"load i{8 * size}, ptr {address}, align 1")
+                    after = emit.value(f"add i64 {before}, {emit.value(f'zext i{8 * size} {part} to i64')}")
+                emit.emit(f"store i64 {after}, ptr {total}")
+                emit.emit(f"store i64 {emit.value(f'add i64 {where}, {size}')}, ptr {place}")
+        return lowering.folded(emit, emit.value(f"load i64, ptr {total}"))
+
+    def linear(self, emit: Emitter, end: str) -> None:
+        """Make the bytes before `end`, an i64, reachable."""
+
+    def origin(self, emit: Emitter) -> str:
+        """The pointer from which offsets behind the Ethernet addresses count."""
+        return self.bounds(emit)[0]
+
+    def length(self, emit: Emitter, call: ir.Call) -> str:
+        raise NotImplementedError
 
     # -- tables ------------------------------------------------------------------------------------------------------
 

@@ -132,7 +132,7 @@ def key(emit: Emitter, expr: ir.Expr, kind: object, prefix: bool = False) -> str
     bits = width(kind) or 32
     value = emit.integer(expr, 128 if bits > 64 else 64)
     if prefix:
-        address = emit.slot(f"[{(4 + bits // 8 + 7) // 8} x i64]", 8)
+        address = emit.lend(f"[{(4 + bits // 8 + 7) // 8} x i64]", 8)
         emit.emit(f"store i32 {bits}, ptr {address}, align 4")
         for first in range(0, bits // 8, 4):
             place, wide = emit.offset(address, 4 + first), 128 if bits > 64 else 64
@@ -144,7 +144,7 @@ def key(emit: Emitter, expr: ir.Expr, kind: object, prefix: bool = False) -> str
 def scalar(emit: Emitter, value: str, bits: int) -> str:
     """A pointer to an integer stored as a key or a value."""
     size = storage(bits)
-    address = emit.slot(f"[{max(size // 8, 1)} x i64]", 8)
+    address = emit.lend(f"[{max(size // 8, 1)} x i64]", 8)
     emit.store_host(address, Field("", bits, 0, False), value)
     return address
 
@@ -159,7 +159,7 @@ def stored(emit: Emitter, expr: ir.Expr, spec: object) -> str:
     address = emit.pointer(expr).address
     if not spec.ttl:
         return address
-    copy = emit.slot(f"[{spec.stored_size // 8} x i64]", 8)
+    copy = emit.lend(f"[{spec.stored_size // 8} x i64]", 8)
     for word in range(0, spec.stored_size - STAMP, 8):
         emit.emit(f"store i64 0, ptr {emit.offset(copy, word)}, align 8")
     copy_bytes(emit, address, copy, spec.value)
@@ -236,6 +236,16 @@ def resizable(emit: Emitter, length: str, before: str) -> None:
     emit.reject(Dropped.RESIZE, emit.value(f"and i1 {grows}, {far}"))
 
 
+def folded(emit: Emitter, total: str) -> str:
+    """A sum of words as they lie in memory, below 2**48, as 16 bits in network order."""
+    for _ in range(3):
+        low, high = emit.value(f"and i64 {total}, 65535"), emit.value(f"lshr i64 {total}, 16")
+        total = emit.value(f"add i64 {low}, {high}")
+    emit.declare("declare i16 @llvm.bswap.i16(i16)")
+    half = emit.value(f"trunc i64 {total} to i16")
+    return emit.value(f"zext i16 {emit.value(f'call i16 @llvm.bswap.i16(i16 {half})')} to i64")
+
+
 def age(emit: Emitter, address: str, spec: object, ttl: str) -> str:
     """The address of a mortal entry, or null if it is dead."""
     from ..language.tables import STAMP, TableSpec
@@ -250,5 +260,5 @@ def age(emit: Emitter, address: str, spec: object, ttl: str) -> str:
     return emit.value(f"load ptr, ptr {result}")
 
 
-__all__ = ["Change", "Pointer", "adjust", "age", "bounded", "continues", "copy_bytes", "key", "move_cursor",
+__all__ = ["Change", "Pointer", "adjust", "age", "bounded", "continues", "copy_bytes", "folded", "key", "move_cursor",
            "move_front", "offset_of", "resizable", "rewrite", "scalar", "skip", "stored"]

@@ -107,6 +107,38 @@ class Native(Target):
         emit.reject(Dropped.TRUNCATED, beyond)
         return emit.load_swapped(address, call.statics[0] * 8)
 
+    @lowers("sum")
+    def sum(self, emit: Emitter, call: ir.Call) -> str:
+        cursor = emit.value(f"load i64, ptr {emit.cursor}")
+        start = emit.value(f"add i64 {cursor}, {emit.integer(call.args[0], 64)}")
+        length = emit.integer(call.args[1], 64)
+        first = emit.offset(self.word(emit, DATA, "ptr"), start)
+        far = emit.value(f"icmp ugt ptr {emit.offset(first, length)}, {self.word(emit, END, 'ptr')}")
+        some = emit.value(f"icmp ne i64 {length}, 0")
+        emit.reject(Dropped.TRUNCATED, emit.value(f"and i1 {far}, {some}"))
+        total, place = emit.slot("i64"), emit.slot("i64")
+        emit.emit(f"store i64 0, ptr {total}")
+        emit.emit(f"store i64 0, ptr {place}")
+        head, body, after = emit.name("sum"), emit.name("word"), emit.name("summed")
+        emit.label(head)
+        at = emit.value(f"load i64, ptr {place}")
+        emit.split(emit.value(f"icmp ult i64 {emit.value(f'add i64 {at}, 1')}, {length}"), body, after)
+        emit.label(body)
+        self._add(emit, first, place, total, 16)
+        emit.jump(head)
+        emit.label(after)
+        with emit.when(emit.value(f"icmp ne i64 {emit.value(f'and i64 {length}, 1')}, 0")):
+            self._add(emit, first, place, total, 8)
+        return lowering.folded(emit, emit.value(f"load i64, ptr {total}"))
+
+    def _add(self, emit: Emitter, first: str, place: str, total: str, bits: int) -> None:
+        at = emit.value(f"load i64, ptr {place}")
+        part = emit.value(f"load i{bits}, ptr {emit.offset(first, at)}, align 1")
+        before = emit.value(f"load i64, ptr {total}")
+        more = emit.value(f"add i64 {before}, {emit.value(f'zext i{bits} {part} to i64')}")
+        emit.emit(f"store i64 {more}, ptr {total}")
+        emit.emit(f"store i64 {emit.value(f'add i64 {at}, {bits // 8}')}, ptr {place}")
+
     @lowers("skip")
     def skip(self, emit: Emitter, call: ir.Call) -> None:
         lowering.skip(emit, call, Dropped.TRUNCATED)
@@ -118,6 +150,10 @@ class Native(Target):
     @lowers("port")
     def port(self, emit: Emitter, call: ir.Call) -> str:
         return self.word(emit, PORT)
+
+    @lowers("segment")
+    def segment(self, emit: Emitter, call: ir.Call) -> str:
+        return "0"
 
     @lowers("meta")
     def meta(self, emit: Emitter, call: ir.Call) -> Pointer:

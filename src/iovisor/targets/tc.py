@@ -23,7 +23,8 @@ from .bpf import BARE, Bpf
 
 NEAR = 256      # headers that end before this byte are pulled at the beginning
 
-LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, CB, DATA, DATA_END = 0, 8, 16, 20, 24, 28, 48, 76, 80
+LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, CB, DATA, DATA_END, GSO_SIZE = \
+    0, 8, 16, 20, 24, 28, 48, 76, 80, 176
 STORE_BYTES, L4_CSUM, VLAN_PUSH, VLAN_POP, LOAD_BYTES, CHANGE_TAIL, PULL, CHANGE_HEAD, ADJUST_ROOM = \
     9, 11, 18, 19, 26, 38, 39, 43, 50
 PSEUDO_HEADER, MANGLED_ZERO = 0x10, 0x20
@@ -52,8 +53,8 @@ class Tc(Bpf):
             emit.emit(f"store i1 false, ptr {self.grown}")
         self.put_off: list[tuple[str, ...]] = []        # calls that mend checksums
         self.kept: set[ir.Var] = set()                  # what may be used until they are made
-        if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "length",
-                              "push", "insert", "pop", "resize", "punt"}:
+        if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "sum",
+                              "length", "push", "insert", "pop", "resize", "punt"}:
             self._settle_tag(emit)
         near = [high + n.statics[0].size if n.op != "load" else high + n.statics[0]
                 for n in ir.walk(emit.program) if isinstance(n, ir.Call) and n.op in ("parse", "peek", "load")
@@ -107,7 +108,7 @@ class Tc(Bpf):
             coverage = header.type.layout.coverage
             covered: bool = coverage is not None and coverage.scope == "transport"
             return covered or call.statics[1] is not None
-        return call.op in ("push", "insert", "pop", "resize", "tag", "untag", "retag")
+        return call.op in ("sum", "push", "insert", "pop", "resize", "tag", "untag", "retag")
 
     def reach(self, emit: Emitter, view: ir.Var) -> None:
         assert isinstance(view.type, ir.View)
@@ -172,11 +173,16 @@ class Tc(Bpf):
             address, beyond = self.find(emit, offset, size, False)
             emit.reject(Dropped.TRUNCATED, beyond)
             return emit.load_swapped(address, size * 8)
-        place = emit.slot("i64", 8)
+        place = emit.lend("i64", 8)
         cut = emit.value(f"trunc i64 {offset} to i32") if not offset.isdigit() else offset
         status = emit.helper(LOAD_BYTES, "i64", "ptr %ctx", f"i32 {cut}", f"ptr {place}", f"i32 {size}")
         emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ne i64 {status}, 0"))
         return emit.load_swapped(place, size * 8)
+
+    def linear(self, emit: Emitter, end: str) -> None:
+        there = emit.value(f"sub i64 {self.word(emit, DATA_END)}, {self.word(emit, DATA)}")
+        with emit.when(emit.value(f"icmp ult i64 {there}, {end}")):
+            emit.helper(PULL, "i64", "ptr %ctx", f"i32 {emit.value(f'trunc i64 {end} to i32')}")
 
     @lowers("length")
     def length(self, emit: Emitter, call: ir.Call) -> str:
@@ -188,6 +194,10 @@ class Tc(Bpf):
     @lowers("port")
     def port(self, emit: Emitter, call: ir.Call) -> str:
         return emit.value(f"and i64 {self.word(emit, CB)}, 65535")
+
+    @lowers("segment")
+    def segment(self, emit: Emitter, call: ir.Call) -> str:
+        return emit.value(f"and i64 {self.word(emit, GSO_SIZE)}, 65535")
 
     @lowers("meta")
     def meta(self, emit: Emitter, call: ir.Call) -> Pointer:

@@ -41,7 +41,9 @@ class Xdp(Bpf):
     def prologue(self, emit: Emitter) -> None:
         self.put_off: dict[ir.Var, lowering.Change] = {}        # checksums that wait for the next rewrite
         self.lifted = bool(emit.operations & {"push", "insert", "pop", "resize", "tag", "untag", "retag"}) or any(
-            _ambiguous(place, size) for place, size in _accesses(emit))
+            _ambiguous(place, size) for place, size in _accesses(emit)) or any(
+            isinstance(n, ir.Call) and n.op == "sum" and emit.checked.offsets[id(n)][0] < TAG_AT
+            for n in ir.walk(emit.program))
         self.front = any(emit.places[view][0] + first < TAG_AT for view, first in _fields(emit))
         self.seen: str = ""
         if emit.operations & {"port", "meta", "punt"}:
@@ -56,7 +58,7 @@ class Xdp(Bpf):
         self.shift, self.tci_slot, self.tpid_slot = emit.slot("i64"), emit.slot("i64"), emit.slot("i64")
         for slot in (self.shift, self.tci_slot, self.tpid_slot):
             emit.emit(f"store i64 0, ptr {slot}")
-        if emit.operations & {"parse", "peek", "load", "length", "tagged", "tci", "tpid", "punt"} or self.lifted:
+        if emit.operations & {"parse", "peek", "load", "sum", "length", "tagged", "tci", "tpid", "punt"} or self.lifted:
             self._lift(emit)
 
     def _lift(self, emit: Emitter) -> None:
@@ -191,6 +193,9 @@ class Xdp(Bpf):
         emit.reject(Dropped.TRUNCATED, beyond)
         return emit.load_swapped(pointer.address, size * 8)
 
+    def origin(self, emit: Emitter) -> str:
+        return self.base(emit, self.bounds(emit)[0])
+
     def frame_length(self, emit: Emitter) -> str:
         data, end = self.bounds(emit)
         numbers = [emit.value(f"ptrtoint ptr {p} to i64") for p in (end, data)]
@@ -204,6 +209,10 @@ class Xdp(Bpf):
     @lowers("port")
     def port(self, emit: Emitter, call: ir.Call) -> str:
         return emit.value(f"zext i16 {emit.value(f'load i16, ptr {self.seen}, align 4')} to i64")
+
+    @lowers("segment")
+    def segment(self, emit: Emitter, call: ir.Call) -> str:
+        return "0"
 
     @lowers("meta")
     def meta(self, emit: Emitter, call: ir.Call) -> Pointer:

@@ -1,0 +1,267 @@
+"""Routes IPv4 and IPv6 between networks: neighbors, errors, options and advertisements included.
+
+Each port with an interface is a link of its own.  The data path answers ARP, neighbor discovery, echo and TCP to closed
+ports, forwards along the longest prefix, and says why when it does not forward.  Python finds and watches neighbors,
+while packets for them wait, and does what is rare: options, fragments, router advertisements.  While it is away,
+everything goes on that needs no new neighbor.
+
+## Ports
+
+```
+            +---------------------+
+ network 0 -| 0                63 |- network 63
+ network 1 -| 1      router       |
+        ... -|                     |
+            +---------------------+
+```
+
+64 ports.  One without an interface drops what comes in.
+
+## Configuration
+
+| field | default | |
+|---|---|---|
+| `interfaces` | none | by port, see below |
+| `static` | none | routes: `to`, a prefix, and one of `via`, `port`, `blocked`; `table` (0) |
+| `policies` | none | packets that match `port`, `source`, `mark` under `mask` go by another `table`: the first counts |
+| `fixed` | none | neighbors that are not asked for: `port`, `address`, `mac` |
+| `routes` | 16384 | room for routes, of each family and table |
+| `neighbors` | 4096 | room for neighbors, of each family |
+| `errors` | 1000 | ICMP errors and resets a second and port, and as many at once |
+| `reachable` | 30s | how long a neighbor is believed to be there before it is probed |
+| `forgotten` | 5m | how long an unused neighbor is kept |
+
+An interface has a `mac`, `addresses` such as `10.0.0.1/24`, several and of both families, an `mtu` (1500),
+`reverse_path` (`off`, `loose` or `strict`), `directed_broadcast` (false), and `advertise`.
+
+`via` lists next hops: `gateway`, `port` (needed for link-local gateways) and `weight`; up to 16.  Flows are spread by
+addresses, protocol and ports; a hop that goes moves few flows but its own.  `blocked` is `blackhole` (silence),
+`unreachable` or `prohibit`.  `advertise` makes a port send router advertisements, with every /64 of the interface for
+autoconfiguration: `interval` (200s), `lifetime` (30m), `valid` (1d), `preferred` (4h), `name_servers`, `managed`,
+`other`, `mtu`.
+
+## Tables
+
+| table | entries | |
+|---|---|---|
+| `links` | a port | its addresses, MTU and switches |
+| `routes4`, `routes6` | prefix -> route | the main table, the router's own addresses and networks among them |
+| `others4`, `others6` | table -> prefix -> route | those of policies |
+| `choices`, `hops` | 64 groups of 1024 slots; hops | where several next hops share a route |
+| `policies` | port, number -> policy | |
+| `neighbors4`, `neighbors6` | address, port -> neighbor | Ethernet address, state, since when |
+| `buckets` | a port | errors it may still send |
+| `answered` | reason | see below |
+
+## Counters
+
+`answered`, by the number of a drop reason: packets that were refused with an ICMP error rather than dropped in silence.
+
+## Drop reasons
+
+| reason | the packet |
+|---|---|
+| `NO_INTERFACE` | came through a port without an interface |
+| `NOT_OURS` | is for another station |
+| `NOT_IP` | is neither IP nor ARP |
+| `BROADCAST` | was sent to everybody on a link, or to all of a network that does not allow it |
+| `MULTICAST` | is for a group; groups are not routed |
+| `MALFORMED` | contradicts itself: version, lengths |
+| `CHECKSUM` | has a wrong IPv4 header checksum, or is a discovery message with a wrong one |
+| `MARTIAN_SOURCE`, `MARTIAN_DESTINATION` | has an address that cannot be there, or is not to be forwarded |
+| `SPOOFED` | came from where its source is not (`reverse_path`) |
+| `NO_ROUTE`, `BLACKHOLE`, `PROHIBITED`, `UNREACHABLE` | cannot go on; the last: its neighbor does not answer, too |
+| `EXPIRED` | has no hops left |
+| `TOO_BIG` | is longer than the link takes, and may not be cut |
+| `OPTIONS` | has options that are malformed, unknown and not to be skipped, or a source route |
+| `LOCAL` | is for the router itself, which has no use for it |
+| `HEARD` | is ARP or discovery, and was taken note of |
+| `BAD_RESOLUTION` | is ARP or discovery, and malformed |
+| `ERRORS_LIMITED` | would have been answered with an error beyond the allowance |
+| `FRAGMENTS` | is a fragment for the router that contradicts itself |
+| `QUEUE_FULL`, `NEIGHBORS_FULL` | waited for a neighbor among too many packets, or found no room for another neighbor |
+
+Those with an ICMP error of their own are dropped in silence only where RFC 1812 or RFC 4443 forbids an error.  Python
+counts what it drops in `drops` of the function.
+
+## Actions
+
+`show_routes` and `show_neighbors` list them; `flush_neighbors` forgets all that was learned.
+
+## Limits
+
+64 groups of next hops, 64 tables beside the main one, 32 policies a port.  No multicast routing, no redirects.  Strict
+reverse path takes routes with several hops as loose.  Errors go back through the port the packet came in by.  A packet
+over 2048 bytes cannot be cut, reassembled or kept waiting.  Options cost a trip through Python.  An XDP program would
+be too long for the kernel: TC only.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from iovisor.language import Prefix, action, ipv4_text, ipv6_text, mac_text, now
+
+from .settings import RouterConfig
+from .spread import Groups, Hopping
+from .tables import PORTS, RULES, Link, Policy, Reason, Route4, Route6, RouteKind, State
+from .upkeep import ANNOUNCEMENTS, Upkeep
+
+Place = tuple[int, Prefix]      # a table and what a route is for
+
+
+__all__ = ["Reason", "Router"]
+
+
+class Router(Upkeep):
+    def __init__(self, **values: Any) -> None:
+        self.prepare()
+        self.fed: dict[Place, Hopping] = {}
+        self.installed: dict[Place, Hopping] = {}
+        self.groups = Groups()
+        super().__init__(**values)
+
+    # -- configuration -----------------------------------------------------------------------------------------------
+
+    def configure(self, old: RouterConfig | None, new: RouterConfig) -> None:
+        before = old or RouterConfig()
+        for port in range(PORTS):
+            one, other = before.interfaces.get(port), new.interfaces.get(port)
+            lists = [[rule for rule in config.policies if rule.port in (None, port)] for config in (before, new)]
+            if one != other or len(lists[0]) != len(lists[1]) or (old is None and other is not None):
+                self.links[port] = link_of(new, port, len(lists[1]))
+                if other is not None and (one is None or one.addresses != other.addresses or one.mac != other.mac):
+                    self.announcing[port] = ANNOUNCEMENTS
+            for number, rule in enumerate(lists[1]):
+                source = rule.source
+                mask = (1 << source.bits) - (1 << source.bits - source.length) if source else 0
+                self.policies[port * RULES + number] = Policy(
+                    source=source.address if source else 0, source_mask=mask, mark=(rule.mark or 0) & rule.mask,
+                    mark_mask=0 if rule.mark is None else rule.mask, table=rule.table,
+                    family=0 if source is None else 4 if source.bits == 32 else 6)
+        wanted = routes_of(new)
+        for table in {table for table, _ in wanted} - {0}:
+            for outer in (self.others4, self.others6):
+                if table not in outer:
+                    outer.create(table)
+        self.wanted = wanted
+        for place in self.installed.keys() | wanted.keys() | self.fed.keys():
+            self.settle(place)
+        fixed = {(4 if f.parsed().version == 4 else 6, f.port, int(f.parsed())): f.mac for f in new.fixed}
+        for gone in {(4 if f.parsed().version == 4 else 6, f.port, int(f.parsed())) for f in before.fixed} - set(fixed):
+            self.forget(gone)
+        for key, mac in fixed.items():
+            self.remember(key, State.FIXED, mac)
+
+    def settle(self, place: Place) -> None:
+        """Make the tables say of one prefix what configuration and feed say: the configuration goes first."""
+        hopping = self.wanted.get(place) or self.fed.get(place)
+        former = self.installed.get(place)
+        if hopping == former:
+            return
+        table, prefix = place
+        if hopping is None:
+            del self.lpm(table, prefix.bits)[prefix]
+            del self.installed[place]
+        else:
+            group = 0
+            if hopping.kind == RouteKind.GROUP:
+                group = self.groups.take(hopping, self.choices, self.hops)
+            record = Route4 if prefix.bits == 32 else Route6
+            self.lpm(table, prefix.bits)[prefix] = record(gateway=hopping.gateway, group=group, kind=hopping.kind,
+                                                          port=hopping.port)
+            self.installed[place] = hopping
+        if former is not None and former.kind == RouteKind.GROUP:
+            self.groups.give(former)
+
+    def lpm(self, table: int, bits: int) -> Any:
+        if table:
+            return (self.others4 if bits == 32 else self.others6)[table]
+        return self.routes4 if bits == 32 else self.routes6
+
+    # -- routes from elsewhere ---------------------------------------------------------------------------------------
+
+    def feed(self, prefix: Prefix, hops: list[tuple[int, int, int]] | RouteKind | None, table: int = 0) -> None:
+        """What a routing protocol says: next hops as (gateway, port, weight), a kind that blocks, or None for gone.
+
+        A gateway of 0 is a connected network.  What is configured goes first.
+        """
+        place = (table, prefix)
+        if hops is None:
+            self.fed.pop(place, None)
+        elif isinstance(hops, RouteKind):
+            self.fed[place] = Hopping(hops, 0)
+        else:
+            self.fed[place] = Hopping.of(hops)
+        self.settle(place)
+
+    # -- actions -----------------------------------------------------------------------------------------------------
+
+    @action
+    def show_routes(self) -> list[dict[str, Any]]:
+        """The routes, by table and prefix."""
+        def shown(hopping: Hopping, bits: int) -> str:
+            text = ipv4_text if bits == 32 else ipv6_text
+            if hopping.kind in (RouteKind.VIA, RouteKind.GROUP):
+                return ", ".join(f"{text(gateway)} by port {port}" for gateway, port, _ in hopping.hops)
+            return RouteKind(hopping.kind).name.lower()
+        found = sorted(self.installed.items(), key=lambda item: (item[0][0], item[0][1].bits, item[0][1].address,
+                                                                 item[0][1].length))
+        return [{"table": table, "to": str(prefix), "by": shown(hopping, prefix.bits), "port": hopping.port}
+                for (table, prefix), hopping in found]
+
+    @action
+    def show_neighbors(self) -> list[dict[str, Any]]:
+        """The neighbors, by port and address."""
+        found = [(k.port, ipv4_text(k.address), n) for k, n in self.neighbors4.items()]
+        found += [(k.port, ipv6_text(k.address), n) for k, n in self.neighbors6.items()]
+        return [{"port": port, "address": address, "mac": mac_text(n.mac), "state": State(n.state).name.lower(),
+                 "age": now() - n.since} for port, address, n in sorted(found, key=lambda item: item[:2])]
+
+    @action
+    def flush_neighbors(self) -> int:
+        """Forget every neighbor that was learned; answers how many."""
+        keys = [(4, k.port, k.address) for k, n in self.neighbors4.items() if n.state != State.FIXED]
+        keys += [(6, k.port, k.address) for k, n in self.neighbors6.items() if n.state != State.FIXED]
+        for key in keys:
+            self.forget(key)
+        return len(keys)
+
+
+def link_of(config: RouterConfig, port: int, policies: int) -> Link:
+    interface = config.interfaces.get(port)
+    if interface is None:
+        return Link.decode(bytes(Link.size))
+    first = {n.version: int(n.ip) for n in reversed(interface.networks()) if not n.ip.is_link_local or n.version == 4}
+    return Link(address6=first.get(6, 0), link_local=interface.link_local, mac=interface.mac,
+                address4=first.get(4, 0), mtu=interface.mtu, reverse_path=interface.reverse_path,
+                directed_broadcast=interface.directed_broadcast, policies=policies)
+
+
+def routes_of(config: RouterConfig) -> dict[Place, Hopping]:
+    """Every route the configuration makes, its own addresses and networks among them."""
+    found: dict[Place, Hopping] = {}
+    for route in config.static:
+        if route.blocked is not None:
+            found[route.table, route.to] = Hopping(RouteKind(route.blocked), 0)
+        elif route.port is not None:
+            found[route.table, route.to] = Hopping(RouteKind.CONNECTED, route.port)
+        else:
+            found[route.table, route.to] = Hopping.of(
+                [(int(hop.address()), config.port_of(hop) or 0, hop.weight) for hop in route.via])
+    for port, interface in config.interfaces.items():
+        for network in interface.networks():
+            bits, length = network.max_prefixlen, network.network.prefixlen
+            if network.version == 6 and network.ip.is_link_local:
+                continue
+            if length < bits:
+                connected = Prefix(int(network.network.network_address), length, bits)
+                found[0, connected] = Hopping(RouteKind.CONNECTED, port)
+            if network.version == 4 and length < 31:
+                for edge in (network.network.network_address, network.network.broadcast_address):
+                    found[0, Prefix(int(edge), 32)] = Hopping(RouteKind.BROADCAST, port)
+    for port, interface in config.interfaces.items():
+        for network in interface.networks():
+            if not (network.version == 6 and network.ip.is_link_local):
+                found[0, Prefix(int(network.ip), network.max_prefixlen, network.max_prefixlen)] = \
+                    Hopping(RouteKind.LOCAL, port)
+    return found

@@ -1,0 +1,113 @@
+"""Datagrams cut and put together again, as bytes: what is rare enough to be Python's.
+
+`cut` is RFC 791 section 3.2: every part but the last a multiple of eight bytes, options in later parts only where they
+are to be copied.  `Assembly` keeps what came of datagrams for the router itself, bounded in number, size and time;
+parts that overlap end the datagram (RFC 5722, and RFC 1858 for what it was abused for).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from iovisor.language import SECOND
+from iovisor.wire.checksum import finish, of_ipv4
+from iovisor.wire.ipv4 import IPv4
+
+from .messages import words
+
+PATIENCE = 30 * SECOND          # RFC 1122 section 3.3.2 asks for 60 to 120 s of a host; an echo waits no longer
+MOST = 64                       # datagrams at a time
+COPIED = 0x80                   # RFC 791 section 3.1: this option goes into every part
+
+
+def cut(datagram: bytes, mtu: int) -> list[bytes]:
+    """An IPv4 datagram as parts of at most `mtu` bytes."""
+    ip = IPv4.decode(datagram)
+    size, at, parts = ip.ihl * 4, 0, []
+    body, options = datagram[size:ip.length], datagram[20:size]
+    while at < len(body):
+        room = (mtu - 20 - len(options)) & ~7
+        piece = body[at:at + room] if at + mtu - 20 - len(options) < len(body) else body[at:]
+        more = ip.mf if at + len(piece) == len(body) else 1
+        parts.append(header(ip, options, at // 8 + ip.offset, more, len(piece)) + piece)
+        at += len(piece)
+        options = copied(options)
+    return parts
+
+
+def header(ip: IPv4, options: bytes, offset: int, more: int, payload: int) -> bytes:
+    """The header of a part, with its checksum."""
+    made = IPv4.decode(bytes(ip))
+    made.ihl, made.length = 5 + len(options) // 4, 20 + len(options) + payload
+    made.offset, made.mf, made.checksum = offset, more, 0
+    made.checksum = finish(of_ipv4(made) + words(options))
+    return bytes(made) + options
+
+
+def copied(options: bytes) -> bytes:
+    """What of the options goes into later parts, padded to whole words."""
+    kept, at = b"", 0
+    while at < len(options) and options[at] != 0:
+        length = 1 if options[at] == 1 else max(options[at + 1], 2) if at + 1 < len(options) else 1
+        if options[at] & COPIED:
+            kept += options[at:at + length]
+        at += length
+    return kept.ljust(-(-len(kept) // 4) * 4, b"\0")
+
+
+@dataclass
+class Whole:
+    """What came of a datagram."""
+
+    since: int
+    head: bytes = b""               # before the payload, of the first part
+    pieces: dict[int, bytes] = field(default_factory=dict)
+    total: int | None = None        # bytes of payload, once the last part is here
+
+    def add(self, offset: int, more: bool, piece: bytes) -> bool:
+        """Take a part; False if it contradicts the others."""
+        end = offset + len(piece)
+        if self.pieces.get(offset) == piece:
+            return True             # once more the same
+        if any(offset < at + len(other) and at < end for at, other in self.pieces.items()):
+            return False
+        if (more and len(piece) % 8) or end > 0xffff or (self.total is not None and end > self.total):
+            return False
+        if not more:
+            if self.total is not None or any(at + len(other) > end for at, other in self.pieces.items()):
+                return False
+            self.total = end
+        self.pieces[offset] = piece
+        return True
+
+    @property
+    def complete(self) -> bytes | None:
+        if self.total is None or sum(map(len, self.pieces.values())) < self.total:
+            return None
+        return b"".join(piece for _, piece in sorted(self.pieces.items()))
+
+
+class Assembly:
+    """Datagrams of which parts came."""
+
+    def __init__(self) -> None:
+        self.wholes: dict[tuple[object, ...], Whole] = {}
+
+    def add(self, key: tuple[object, ...], moment: int, offset: int, more: bool, head: bytes,
+            piece: bytes) -> tuple[bytes, bytes] | None:
+        """Take a part; answers the head and payload of the datagram if that is whole now."""
+        self.wholes = {k: w for k, w in self.wholes.items() if moment - w.since <= PATIENCE}
+        whole = self.wholes.get(key)
+        if whole is None:
+            if len(self.wholes) >= MOST:
+                del self.wholes[next(iter(self.wholes))]
+            whole = self.wholes[key] = Whole(moment)
+        if offset == 0:
+            whole.head = head
+        if not whole.add(offset, more, piece):
+            del self.wholes[key]
+            return None
+        body = whole.complete
+        if body is None:
+            return None
+        del self.wholes[key]
+        return whole.head, body

@@ -1,0 +1,521 @@
+"""The router's data path, for IPv4 and IPv6 in the same order.
+
+    frame ── to us? ── ARP, discovery: answered, noted
+                   └── header right? ── route ── local: echo, errors, resets
+                                           ├── not to be forwarded: refused, by an ICMP error where one is due
+                                           ├── neighbor unknown, options, too long: Python
+                                           └── hop limit less by one, addresses of the next link, out
+
+Every refusal of a family leaves through one place, so that the code that builds an error is there once.  What needs
+Python comes back through `again`, the same path in CPython with `done` set, and so means the same there: tables are
+shared, and methods of a function are ordinary Python.
+
+Nothing is written before the decision stands, and a packet that is punted is punted as it came.
+"""
+from __future__ import annotations
+
+from iovisor.language import (
+    SECOND,
+    Array,
+    Counter,
+    Function,
+    Hash,
+    Header,
+    Lpm,
+    Packet,
+    Ports,
+    Verdict,
+    drop,
+    forward,
+    hash,
+    inline,
+    ipv4,
+    ipv6,
+    now,
+    ports,
+    punt,
+    require,
+    table,
+    u8,
+    u16,
+)
+from iovisor.wire import answer, arp, checksum, neighbor
+from iovisor.wire.arp import Arp, ArpOperation
+from iovisor.wire.ethernet import BROADCAST, Ethernet, EtherType, is_group
+from iovisor.wire.icmp import Icmp, IcmpType, TimeExceeded, Unreachable
+from iovisor.wire.icmp6 import Icmp6, Icmp6Type, Unreachable6
+from iovisor.wire.ipv4 import IpProtocol, IPv4, is_fragment, is_sane
+from iovisor.wire.ipv4 import is_martian_source as is_martian_source4
+from iovisor.wire.ipv6 import ALL_NODES, SOLICITED_NODE, IPv6, is_link_local, is_multicast, skip_extensions
+from iovisor.wire.ipv6 import fill as fill6
+from iovisor.wire.neighbor import AddressOption, NeighborAdvertisement, OptionType
+from iovisor.wire.tcp import Tcp
+
+from .settings import RouterConfig
+from .tables import (
+    GROUPS,
+    PORTS,
+    RULES,
+    SLOTS,
+    Bucket,
+    Hop,
+    Link,
+    Mark,
+    Near4,
+    Near6,
+    Neighbor,
+    Policy,
+    Reason,
+    ReversePath,
+    Route4,
+    Route6,
+    RouteKind,
+    Slow,
+    State,
+    Unresolved,
+    Work,
+)
+
+UNREACHABLE = IcmpType.UNREACHABLE << 8
+UNREACHABLE6 = Icmp6Type.UNREACHABLE << 8
+ALL_NODES_MAC = 0x3333_0000_0001
+LONGEST_MESSAGE = 256       # bytes of a discovery message whose checksum is verified; longer ones are not ours
+
+
+class Target(Header):
+    """What follows the first eight bytes of a solicitation or an advertisement (RFC 4861 sections 4.3 and 4.4)."""
+
+    address: ipv6
+
+
+@inline
+def is_martian_destination4(address: ipv4) -> bool:
+    """Where nothing can be sent: this network, loopback, class E (RFC 1812 section 5.3.7); link-local is no routing."""
+    return address >> 24 == 0 or address >> 24 == 127 or address >> 28 == 0xf or address >> 16 == 0xa9fe
+
+
+@inline
+def segment_length(pkt: Packet, proto: u8, offset: u8) -> int:
+    """The longest packet an aggregate becomes, from its network header on, which takes `offset` bytes; the cursor is
+    behind the fixed network header, and `offset` less that is where the transport header begins."""
+    transport = pkt.peek(Tcp, offset)
+    if transport is None:
+        return 0xffff
+    return pkt.segment + (transport.offset * 4 if proto == IpProtocol.TCP else 8)
+
+
+class Path(Function):
+    config: RouterConfig
+    ports: Ports = ports(PORTS)
+
+    links: Array[Link] = table(PORTS)
+    routes4: Lpm[ipv4, Route4] = table("routes")
+    routes6: Lpm[ipv6, Route6] = table("routes")
+    others4: Hash[u16, Lpm[ipv4, Route4]] = table(64, inner=table("routes"))
+    others6: Hash[u16, Lpm[ipv6, Route6]] = table(64, inner=table("routes"))
+    choices: Array[u16] = table(GROUPS * SLOTS)
+    hops: Array[Hop] = table(1024)
+    policies: Array[Policy] = table(PORTS * RULES)
+    neighbors4: Hash[Near4, Neighbor] = table("neighbors")
+    neighbors6: Hash[Near6, Neighbor] = table("neighbors")
+    buckets: Array[Bucket] = table(PORTS)
+    answered: Counter = table(256)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        return self.receive(pkt, 0)
+
+    def receive(self, pkt: Packet, done: int) -> Verdict:
+        """`done`: Python has seen to options already."""
+        link = self.links[pkt.port]
+        eth = pkt.parse(Ethernet)
+        require(link.mac != 0, Reason.NO_INTERFACE)
+        if eth.type == EtherType.ARP:
+            require(eth.dst == link.mac or eth.dst == BROADCAST, Reason.NOT_OURS)
+            return self.resolve4(pkt, eth, link)
+        if eth.dst != link.mac:
+            if eth.type == EtherType.IPV6 and is_group(eth.dst):
+                return self.group6(pkt, eth, link)
+            require(is_group(eth.dst), Reason.NOT_OURS)
+            return drop(Reason.BROADCAST if eth.dst == BROADCAST else Reason.MULTICAST)
+        if eth.type == EtherType.IPV4:
+            return self.route4(pkt, eth, link, done)
+        require(eth.type == EtherType.IPV6, Reason.NOT_IP)
+        return self.route6(pkt, eth, link, done)
+
+    # -- IPv4 --------------------------------------------------------------------------------------------------------
+
+    def route4(self, pkt: Packet, eth: Ethernet, link: Link, done: int) -> Verdict:
+        ip = pkt.parse(IPv4)
+        require(is_sane(ip) and ip.length + 14 <= len(pkt), Reason.MALFORMED)
+        if ip.ihl == 5:
+            require(checksum.is_right(checksum.of_ipv4(ip)), Reason.CHECKSUM)
+        else:
+            require(checksum.ipv4_is_right(pkt, ip), Reason.CHECKSUM)
+        require(not is_martian_source4(ip.src), Reason.MARTIAN_SOURCE)
+        route = self.routes4.get(ip.dst)
+        if link.policies != 0:
+            other = self.others4.get(self.policy(pkt, link, 4, ip.src))
+            if other is not None and (route is None or route.kind != RouteKind.LOCAL):
+                route = other.get(ip.dst)
+        if route is None:
+            require(not is_martian_destination4(ip.dst), Reason.MARTIAN_DESTINATION)
+            return self.refuse4(pkt, eth, ip, link, UNREACHABLE | Unreachable.NET, 0, Reason.NO_ROUTE)
+        if route.kind == RouteKind.LOCAL:
+            return self.local4(pkt, eth, ip, link, done)
+        require(not is_martian_destination4(ip.dst), Reason.MARTIAN_DESTINATION)
+        if link.reverse_path != ReversePath.OFF:
+            self.reverse4(pkt.port, link, ip.src)
+        require(route.kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
+        if ip.ihl > 5 and done == 0:
+            return punt(Slow(what=Work.OPTIONS, version=4))
+        port = route.port
+        gateway = route.gateway if route.kind == RouteKind.VIA else ip.dst
+        if route.kind == RouteKind.GROUP:
+            hop = self.hops[self.choices[route.group * SLOTS + self.spread4(pkt, ip)]]
+            gateway = hop.gateway & 0xffff_ffff if hop.gateway != 0 else ip.dst
+            port = hop.port
+        out = self.links[port]
+        refusal, rest, reason = 0, 0, 0
+        if route.kind == RouteKind.BROADCAST:
+            require(out.directed_broadcast != 0 and port != pkt.port, Reason.BROADCAST)
+        elif route.kind == RouteKind.UNREACHABLE:
+            refusal, reason = UNREACHABLE | Unreachable.HOST, Reason.UNREACHABLE
+        elif route.kind == RouteKind.PROHIBIT:
+            refusal, reason = UNREACHABLE | Unreachable.PROHIBITED, Reason.PROHIBITED
+        header = ip.ihl * 4
+        if refusal == 0 and ip.ttl <= 1:
+            refusal, reason = IcmpType.TIME_EXCEEDED << 8 | TimeExceeded.TRANSIT, Reason.EXPIRED
+        elif refusal == 0 and ip.length > out.mtu and (
+                pkt.segment == 0 or header + segment_length(pkt, ip.proto, (header - 20) & 0x3f) > out.mtu):
+            if ip.df == 0:
+                return punt(Slow(what=Work.FRAGMENT, version=4, mtu=out.mtu))
+            refusal, rest, reason = UNREACHABLE | Unreachable.FRAGMENTATION_NEEDED, out.mtu, Reason.TOO_BIG
+        if refusal == 0:
+            target = BROADCAST
+            if route.kind != RouteKind.BROADCAST:
+                near = self.neighbors4.get(Near4(address=gateway, port=port))
+                if near is None or near.state == State.ASKED:
+                    return punt(Unresolved(port=port, version=4, address=gateway))
+                if near.used == 0:
+                    near.used = 1
+                target = near.mac if near.state != State.DEAD else 0
+            if target != 0:
+                eth.dst = target
+                eth.src = out.mac
+                length = ip.length + 14
+                pkt.rewrite(ip, ttl=(ip.ttl - 1) & 0xff)
+                if len(pkt) > length:
+                    pkt.resize(length)
+                return forward(port)
+            refusal, reason = UNREACHABLE | Unreachable.HOST, Reason.UNREACHABLE
+        return self.refuse4(pkt, eth, ip, link, refusal, rest, reason)
+
+    def reverse4(self, port: int, link: Link, source: int) -> None:
+        back = self.routes4.get(source)
+        if back is None or back.kind > RouteKind.GROUP:
+            require(False, Reason.SPOOFED)
+        elif link.reverse_path == ReversePath.STRICT and back.kind != RouteKind.GROUP:
+            require(back.port == port, Reason.SPOOFED)
+
+    def spread4(self, pkt: Packet, ip: IPv4) -> int:
+        """The slot of a packet's flow; fragments go by addresses alone, so that all of a datagram go together."""
+        ends = 0
+        if not is_fragment(ip) and ip.proto in (IpProtocol.TCP, IpProtocol.UDP):
+            found = pkt.peek(Icmp, (ip.ihl * 4 - 20) & 0x3f)
+            if found is not None:
+                ends = found.type << 24 | found.code << 16 | found.checksum
+        return hash(ip.src, ip.dst, ip.proto, ends) & SLOTS - 1
+
+    def refuse4(self, pkt: Packet, eth: Ethernet, ip: IPv4, link: Link, refusal: int, rest: int,
+                reason: int) -> Verdict:
+        if link.address4 == 0 or not answer.may_answer(pkt, eth, ip):
+            return drop(reason)
+        require(self.may_err(pkt.port), Reason.ERRORS_LIMITED)
+        self.answered.add(reason, bytes=len(pkt))
+        answer.error(pkt, ip, link.address4, refusal >> 8 & 0xff, refusal & 0xff, rest & 0xffff_ffff)
+        return forward(pkt.port)
+
+    def local4(self, pkt: Packet, eth: Ethernet, ip: IPv4, link: Link, done: int) -> Verdict:
+        if ip.ihl > 5 and done == 0:
+            return punt(Slow(what=Work.OPTIONS, version=4))
+        if is_fragment(ip):
+            return punt(Slow(what=Work.REASSEMBLE, version=4))
+        length = ip.length + 14
+        if ip.proto == IpProtocol.ICMP:
+            pkt.skip((ip.ihl * 4 - 20) & 0x3f)
+            echo = pkt.parse(Icmp)
+            require(echo.type == IcmpType.ECHO and echo.code == 0, Reason.LOCAL)
+            answer.echo(pkt, eth, ip, echo)
+            if len(pkt) > length:
+                pkt.resize(length)
+            return forward(pkt.port)
+        if ip.proto == IpProtocol.TCP:
+            require(answer.may_answer(pkt, eth, ip), Reason.LOCAL)
+            require(self.may_err(pkt.port), Reason.ERRORS_LIMITED)
+            pkt.skip((ip.ihl * 4 - 20) & 0x3f)
+            answer.reset(pkt, ip, pkt.parse(Tcp))
+            return forward(pkt.port)
+        code = Unreachable.PORT if ip.proto == IpProtocol.UDP else Unreachable.PROTOCOL
+        return self.refuse4(pkt, eth, ip, link, UNREACHABLE | code, 0, Reason.LOCAL)
+
+    def resolve4(self, pkt: Packet, eth: Ethernet, link: Link) -> Verdict:
+        """ARP: the packet reception of RFC 826, one port's addresses for itself."""
+        message = pkt.parse(Arp)
+        require(arp.is_ethernet_ipv4(message) and message.operation in (ArpOperation.REQUEST, ArpOperation.REPLY)
+                and not is_group(message.sender_mac) and message.sender_mac != 0, Reason.BAD_RESOLUTION)
+        ours = self.owns4(pkt.port, message.target_ip)
+        source = self.routes4.get(message.sender_ip)
+        if source is not None and source.port == pkt.port:
+            if source.kind == RouteKind.LOCAL:
+                require(message.sender_mac != link.mac, Reason.HEARD)
+                return punt(Slow(what=Work.CONFLICT, version=4, address=message.sender_ip))
+            if source.kind == RouteKind.CONNECTED:
+                key = Near4(address=message.sender_ip, port=pkt.port)
+                known = self.neighbors4.get(key)
+                if known is None:
+                    if ours:
+                        self.neighbors4.insert(key, Neighbor(mac=message.sender_mac, state=State.KNOWN, since=now(),
+                                                             used=0, tries=0))
+                elif known.state != State.FIXED:
+                    waited = known.state <= State.DEAD
+                    known.mac = message.sender_mac
+                    known.since = now()
+                    known.tries = 0
+                    known.state = State.KNOWN
+                    if waited:
+                        return punt(Slow(what=Work.RESOLVED, version=4, address=message.sender_ip))
+        require(ours and message.operation == ArpOperation.REQUEST, Reason.HEARD)
+        arp.answer(eth, message, link.mac)
+        return forward(pkt.port)
+
+    def owns4(self, port: int, address: int) -> bool:
+        route = self.routes4.get(address)
+        if route is None:
+            return False
+        return route.kind == RouteKind.LOCAL and route.port == port
+
+    # -- IPv6 --------------------------------------------------------------------------------------------------------
+
+    def route6(self, pkt: Packet, eth: Ethernet, link: Link, done: int) -> Verdict:
+        ip = pkt.parse(IPv6)
+        require(ip.version == 6 and ip.length + 54 <= len(pkt), Reason.MALFORMED)
+        require(ip.src > 1 and not is_multicast(ip.src), Reason.MARTIAN_SOURCE)
+        require(ip.dst > 1 and not is_multicast(ip.dst), Reason.MARTIAN_DESTINATION)
+        if is_link_local(ip.dst):
+            require(ip.dst == link.link_local, Reason.MARTIAN_DESTINATION)
+            return self.local6(pkt, eth, ip, link, done)
+        route = self.routes6.get(ip.dst)
+        if link.policies != 0:
+            other = self.others6.get(self.policy(pkt, link, 6, ip.src))
+            if other is not None and (route is None or route.kind != RouteKind.LOCAL):
+                route = other.get(ip.dst)
+        if route is None:
+            return self.refuse6(pkt, eth, ip, link, UNREACHABLE6 | Unreachable6.NO_ROUTE, 0, Reason.NO_ROUTE)
+        if route.kind == RouteKind.LOCAL:
+            return self.local6(pkt, eth, ip, link, done)
+        if link.reverse_path != ReversePath.OFF and not is_link_local(ip.src):
+            self.reverse6(pkt.port, link, ip.src)
+        require(route.kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
+        if ip.next == IpProtocol.HOP_BY_HOP and done == 0:
+            return punt(Slow(what=Work.OPTIONS, version=6))
+        port = route.port
+        gateway = route.gateway if route.kind == RouteKind.VIA else ip.dst
+        if route.kind == RouteKind.GROUP:
+            hop = self.hops[self.choices[route.group * SLOTS + self.spread6(pkt, ip)]]
+            gateway = hop.gateway if hop.gateway != 0 else ip.dst
+            port = hop.port
+        out = self.links[port]
+        refusal, rest, reason = 0, 0, 0
+        if route.kind == RouteKind.UNREACHABLE:
+            refusal, reason = UNREACHABLE6 | Unreachable6.ADDRESS, Reason.UNREACHABLE
+        elif route.kind == RouteKind.PROHIBIT:
+            refusal, reason = UNREACHABLE6 | Unreachable6.PROHIBITED, Reason.PROHIBITED
+        elif is_link_local(ip.src):
+            refusal, reason = UNREACHABLE6 | Unreachable6.BEYOND_SCOPE, Reason.MARTIAN_SOURCE
+        elif ip.hops <= 1:
+            refusal, reason = Icmp6Type.TIME_EXCEEDED << 8, Reason.EXPIRED
+        elif ip.length + 40 > out.mtu and (pkt.segment == 0 or 40 + segment_length(pkt, ip.next, 0) > out.mtu):
+            refusal, rest, reason = Icmp6Type.TOO_BIG << 8, out.mtu, Reason.TOO_BIG
+        if refusal == 0:
+            near = self.neighbors6.get(Near6(address=gateway, port=port))
+            if near is None or near.state == State.ASKED:
+                return punt(Unresolved(port=port, version=6, address=gateway))
+            if near.used == 0:
+                near.used = 1
+            if near.state != State.DEAD:
+                eth.dst = near.mac
+                eth.src = out.mac
+                length = ip.length + 54
+                pkt.rewrite(ip, hops=(ip.hops - 1) & 0xff)
+                if len(pkt) > length:
+                    pkt.resize(length)
+                return forward(port)
+            refusal, reason = UNREACHABLE6 | Unreachable6.ADDRESS, Reason.UNREACHABLE
+        return self.refuse6(pkt, eth, ip, link, refusal, rest, reason)
+
+    def reverse6(self, port: int, link: Link, source: int) -> None:
+        back = self.routes6.get(source)
+        if back is None or back.kind > RouteKind.GROUP:
+            require(False, Reason.SPOOFED)
+        elif link.reverse_path == ReversePath.STRICT and back.kind != RouteKind.GROUP:
+            require(back.port == port, Reason.SPOOFED)
+
+    def spread6(self, pkt: Packet, ip: IPv6) -> int:
+        """The slot of a packet's flow: its label and its addresses, and its ports where they follow directly."""
+        ends = 0
+        if ip.next in (IpProtocol.TCP, IpProtocol.UDP):
+            found = pkt.peek(Icmp)
+            if found is not None:
+                ends = found.type << 24 | found.code << 16 | found.checksum
+        return hash(ip.src, ip.dst, ip.next, ends) & SLOTS - 1
+
+    def refuse6(self, pkt: Packet, eth: Ethernet, ip: IPv6, link: Link, refusal: int, rest: int,
+                reason: int) -> Verdict:
+        proto, offset, _ = skip_extensions(pkt, ip)
+        source = link.link_local if link.address6 == 0 or is_link_local(ip.src) else link.address6
+        if not answer.may_answer6(pkt, eth, ip, proto, offset, refusal >> 8 & 0xff):
+            return drop(reason)
+        require(self.may_err(pkt.port), Reason.ERRORS_LIMITED)
+        self.answered.add(reason, bytes=len(pkt))
+        answer.error6(pkt, ip, source, refusal >> 8 & 0xff, refusal & 0xff, rest & 0xffff_ffff)
+        return forward(pkt.port)
+
+    def local6(self, pkt: Packet, eth: Ethernet, ip: IPv6, link: Link, done: int) -> Verdict:
+        if ip.next == IpProtocol.HOP_BY_HOP and done == 0:
+            return punt(Slow(what=Work.OPTIONS, version=6))
+        length = ip.length + 54
+        if ip.next == IpProtocol.ICMP6:
+            echo = pkt.parse(Icmp6)
+            if neighbor.is_valid(ip, echo) and echo.type in (Icmp6Type.NEIGHBOR_SOLICITATION,
+                                                             Icmp6Type.NEIGHBOR_ADVERTISEMENT):
+                return self.resolve6(pkt, eth, ip, link, echo)
+            require(echo.type == Icmp6Type.ECHO and echo.code == 0, Reason.LOCAL)
+            answer.echo6(pkt, eth, ip, echo)
+            if len(pkt) > length:
+                pkt.resize(length)
+            return forward(pkt.port)
+        if ip.next == IpProtocol.FRAGMENT:
+            return punt(Slow(what=Work.REASSEMBLE, version=6))
+        if ip.next == IpProtocol.TCP:
+            require(self.may_err(pkt.port), Reason.ERRORS_LIMITED)
+            answer.reset6(pkt, ip, pkt.parse(Tcp), ip.length)
+            return forward(pkt.port)
+        if ip.next == IpProtocol.UDP:
+            return self.refuse6(pkt, eth, ip, link, UNREACHABLE6 | Unreachable6.PORT, 0, Reason.LOCAL)
+        return drop(Reason.LOCAL)
+
+    def group6(self, pkt: Packet, eth: Ethernet, link: Link) -> Verdict:
+        """Groups are not routed; in those the router is a member of, its neighbors look for it."""
+        ip = pkt.parse(IPv6)
+        require(ip.version == 6 and ip.length + 54 <= len(pkt), Reason.MALFORMED)
+        require(ip.next == IpProtocol.ICMP6 and is_multicast(ip.dst), Reason.MULTICAST)
+        message = pkt.parse(Icmp6)
+        require(neighbor.is_valid(ip, message), Reason.MULTICAST)
+        if message.type == Icmp6Type.ROUTER_SOLICITATION:
+            return punt(Slow(what=Work.SOLICITED, version=6))
+        require(message.type in (Icmp6Type.NEIGHBOR_SOLICITATION, Icmp6Type.NEIGHBOR_ADVERTISEMENT), Reason.MULTICAST)
+        return self.resolve6(pkt, eth, ip, link, message)
+
+    def resolve6(self, pkt: Packet, eth: Ethernet, ip: IPv6, link: Link, message: Icmp6) -> Verdict:
+        """Neighbor discovery (RFC 4861 section 7.2); the cursor is behind the first eight bytes of the message."""
+        require(24 <= ip.length <= LONGEST_MESSAGE, Reason.BAD_RESOLUTION)
+        rest = (ip.length - 8) & 0xff
+        require(checksum.is_right(checksum.pseudo_ipv6(ip.src, ip.dst, IpProtocol.ICMP6, ip.length)
+                                  + checksum.of_icmp6(message) + checksum.of_bytes(pkt, rest)), Reason.CHECKSUM)
+        flags, kind, src = message.rest >> 29, message.type, ip.src
+        target = pkt.parse(Target).address
+        require(not is_multicast(target), Reason.BAD_RESOLUTION)
+        mine = self.owns6(pkt.port, link, target)
+        asked = kind == Icmp6Type.NEIGHBOR_SOLICITATION
+        told = neighbor.link_layer_address(
+            pkt, OptionType.SOURCE_ADDRESS if asked else OptionType.TARGET_ADDRESS)
+        if asked:
+            require(src != 0 or (ip.dst >> 24 == SOLICITED_NODE >> 24 and told == 0), Reason.BAD_RESOLUTION)
+            require(mine, Reason.HEARD)
+        else:
+            require(flags & 2 == 0 or not is_multicast(ip.dst), Reason.BAD_RESOLUTION)
+            if mine:
+                return punt(Slow(what=Work.CONFLICT, version=6, address=target))
+        if told != 0 and not is_group(told):
+            about = src if asked else target
+            if self.note6(pkt.port, about, told, asked, flags):
+                return punt(Slow(what=Work.RESOLVED, version=6, address=about))
+        require(asked, Reason.HEARD)
+        return self.advertise(pkt, link, src, target, told if told != 0 else eth.src)
+
+    def owns6(self, port: int, link: Link, address: int) -> bool:
+        route = self.routes6.get(address)
+        if route is None:
+            return address == link.link_local
+        return address == link.link_local or (route.kind == RouteKind.LOCAL and route.port == port)
+
+    def note6(self, port: int, about: int, told: int, asked: bool, flags: int) -> bool:
+        """Take note of an address; whether packets wait for it.  `flags` are those of an advertisement: R, S, O."""
+        if not is_link_local(about):
+            source = self.routes6.get(about)
+            if source is None or source.kind != RouteKind.CONNECTED or source.port != port:
+                return False
+        key = Near6(address=about, port=port)
+        known = self.neighbors6.get(key)
+        if known is None:
+            if asked:
+                self.neighbors6.insert(key, Neighbor(mac=told, state=State.KNOWN, since=now(), used=0, tries=0))
+            return False
+        if known.state == State.FIXED:
+            return False
+        waited = known.state <= State.DEAD
+        if not asked and flags & 1 == 0 and not waited and known.mac != told:
+            known.since = 0             # RFC 4861 section 7.2.5: no override, so only doubt what is known
+            return False
+        if asked or flags & 2 != 0 or known.mac != told:
+            known.since = now()
+        known.mac = told
+        known.tries = 0
+        known.state = State.KNOWN
+        return waited
+
+    def advertise(self, pkt: Packet, link: Link, src: int, target: int, told: int) -> Verdict:
+        """The answer to a solicitation, made of it; to all nodes if whoever asks has no address yet."""
+        pkt.resize(86)
+        eth = pkt.parse(Ethernet)
+        eth.dst = told if src != 0 else ALL_NODES_MAC
+        eth.src = link.mac
+        ip, message, option = pkt.blank(IPv6, NeighborAdvertisement, AddressOption)
+        fill6(ip, target, src if src != 0 else ALL_NODES, IpProtocol.ICMP6, 32, 255)
+        message.type = Icmp6Type.NEIGHBOR_ADVERTISEMENT
+        message.router = 1
+        message.solicited = 1 if src != 0 else 0
+        message.override = 1
+        message.target = target
+        option.type = OptionType.TARGET_ADDRESS
+        option.length = 1
+        option.address = link.mac
+        checksum.advertisement(ip, message, option)
+        return forward(pkt.port)
+
+    # -- both --------------------------------------------------------------------------------------------------------
+
+    def policy(self, pkt: Packet, link: Link, family: int, source: int) -> int:
+        """The table by which a packet from a port is routed: that of the first policy it matches, else the main one."""
+        mark = pkt.meta(Mark).mark
+        for number in range(RULES):
+            if number >= link.policies:
+                break
+            rule = self.policies[pkt.port * RULES + number]
+            if rule.family in (0, family) and source & rule.source_mask == rule.source \
+                    and mark & rule.mark_mask == rule.mark:
+                return rule.table
+        return 0
+
+    def may_err(self, port: int) -> bool:
+        """Take one error from the port's bucket."""
+        moment, rate = now(), self.config.errors
+        bucket = self.buckets[port]
+        earned = min(max(moment - bucket.since, 0), SECOND) * rate
+        credit = min(bucket.credit + earned, SECOND * rate)
+        bucket.since = moment
+        if credit < SECOND:
+            bucket.credit = credit
+            return False
+        bucket.credit = credit - SECOND
+        return True
