@@ -29,7 +29,8 @@ def leaks() -> Iterator[None]:
     assert not left, f"descriptors left open: {left}"
     remaining = objects() - known
     if remaining and not until(lambda: not remaining & objects(), 0.5):
-        assert until(lambda: not remaining & objects() - of_others(), 10), "objects left in the kernel"
+        # What others have pinned is held by nobody while they are dead: it goes when their test ends.
+        assert until(lambda: not remaining & objects() - of_others(), 90), "objects left in the kernel"
 
 
 def of_others() -> set[tuple[str, int]]:

@@ -153,6 +153,7 @@ def test_honest_floods_are_left_alone(place: Places) -> None:
             net.attach(f"s{(number - 20_000) // each}:{10 + (number - 20_000) % each}", Edge(number))
         for _ in range(20):
             frames = [at.hosts[0].send(None, bytes([i])) for i in range(5)]
-            assert at.hosts[1].captured(5) == frames
+            # Copies wait at devices, each CPU for itself: a sender that is moved to another may overtake itself.
+            assert sorted(at.hosts[1].captured(5)) == frames
         assert net.drops == {}
         assert {net.traffic(f"s{i}:{10 + j}")[1].packets for i in range(16) for j in range(each)} == {100}
