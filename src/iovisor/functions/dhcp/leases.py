@@ -1,0 +1,119 @@
+"""Who has which address: the book of a DHCP server, kept in two tables of its function.
+
+`clients` says what each client has, or had; `holders` names the client of an address.  The two agree after every step,
+and an entry goes only when its address is given to somebody else: a client that comes back gets what it had (RFC 2131
+section 4.3.1).  An address somebody else was found to use is held by nobody, `REFUSED`, until that has expired.
+
+A client is known by its identifier, or by its hardware address if it tells none (RFC 2131 section 4.2); both become 128
+bits, so that a table can have them as a key.
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from iovisor.language import Hash, Record, ipv4, mac, time, u8, u64
+
+
+class State(IntEnum):
+    OFFERED = 1
+    BOUND = 2
+    FREE = 3            # released or expired, remembered
+    REFUSED = 4         # declined: somebody uses it
+
+
+class Client(Record):
+    upper: u64
+    lower: u64
+
+
+class Lease(Record):
+    expires: time
+    mac: mac
+    address: ipv4
+    state: u8
+
+
+def client_of(identifier: bytes, address: int) -> Client:
+    """The key of a client that told this identifier, or none (empty) and has this hardware address."""
+    text = b"\1" + identifier if identifier else b"\0" + address.to_bytes(6, "big")
+    digest = hashlib.blake2b(text, digest_size=16).digest()
+    return Client(upper=int.from_bytes(digest[:8], "big"), lower=int.from_bytes(digest[8:], "big"))
+
+
+def nobody(address: int) -> Client:
+    """The key under which a refused address stands."""
+    return Client(upper=0, lower=address)
+
+
+@dataclass
+class Book:
+    """The two tables as one."""
+
+    clients: Hash[Client, Lease]
+    holders: Hash[ipv4, Client]
+
+    def of(self, client: Client) -> Lease | None:
+        """What a client has or had, as a copy."""
+        found = self.clients.get(client)
+        return None if found is None else Lease.decode(bytes(found))
+
+    def holder(self, address: int) -> Client | None:
+        found = self.holders.get(address)
+        return None if found is None else Client.decode(bytes(found))
+
+    def is_free(self, address: int, moment: int) -> bool:
+        """Whether an address can be given to anybody."""
+        holder = self.holder(address)
+        lease = None if holder is None else self.of(holder)
+        return lease is None or lease.state == State.FREE or lease.expires <= moment
+
+    def expiry(self, address: int) -> int:
+        """When an address was or will be free; 0 if nobody ever had it."""
+        holder = self.holder(address)
+        lease = None if holder is None else self.of(holder)
+        return 0 if lease is None else lease.expires
+
+    def write(self, client: Client, address: int, owner: int, state: State, expires: int) -> None:
+        """Give an address to a client, whoever had it; what the client had before is forgotten.
+
+        Rejects when there is no room, with nothing changed.
+        """
+        lease = Lease(expires=expires, mac=owner, address=address, state=state)
+        former, holder = self.of(client), self.holder(address)
+        if holder is not None and holder != client:
+            del self.clients[holder]
+        if former is None:
+            self.clients[client] = lease
+            if holder is None or holder != client:
+                self.holders[address] = client
+            return
+        self.clients[client] = lease
+        if former.address != address:
+            del self.holders[former.address]
+            self.holders[address] = client
+
+    def end(self, client: Client, state: State, moment: int) -> None:
+        """A lease is no more; who had it is remembered."""
+        lease = self.of(client)
+        if lease is not None:
+            lease.state, lease.expires = state, moment
+            self.clients[client] = lease
+
+    def refuse(self, address: int, until: int) -> None:
+        """Nobody gets an address for a time."""
+        holder = self.holder(address)
+        if holder is not None:
+            del self.clients[holder]
+        self.clients[nobody(address)] = Lease(expires=until, mac=0, address=address, state=State.REFUSED)
+        self.holders[address] = nobody(address)
+
+    def held_by(self, owner: int, moment: int) -> int:
+        """How many addresses a hardware address has, offers included."""
+        return sum(lease.mac == owner and lease.state != State.FREE and lease.expires > moment
+                   for _, lease in self.clients.items())
+
+    def all(self) -> Iterator[tuple[Client, Lease]]:
+        yield from self.clients.items()
