@@ -6,8 +6,6 @@
 """
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,29 +15,11 @@ from iovisor.fabric import Edge, Network
 from iovisor.functions.bridge import Bridge
 from iovisor.kernel import Netlink, NetworkNamespace, addresses, interfaces
 from tests.fabric.hosts import Host, Place, quiet
+from tests.fabric.serving import served
 from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.lab, pytest.mark.slow]
 TIMES = {"hello": 1, "max_age": 6, "delay": 4}
-
-
-@contextmanager
-def served(net: Network) -> Iterator[None]:
-    """Timers and punted packets, in a thread of their own."""
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(net.serve())
-
-    def run() -> None:
-        with pytest.raises(asyncio.CancelledError):
-            loop.run_until_complete(task)
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        loop.close()
 
 
 @contextmanager

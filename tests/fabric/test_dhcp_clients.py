@@ -1,0 +1,89 @@
+"""Real DHCP clients, unmodified, and the server in a network: udhcpc, dhclient, nmap's script.
+
+    clients ── switch ── dhcp
+"""
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iovisor.fabric import Network
+from iovisor.functions.dhcp import Dhcp
+from iovisor.functions.switch import Switch
+from tests.fabric.hosts import Host, Place
+from tests.fabric.serving import served
+
+pytestmark = [pytest.mark.root, pytest.mark.lab]
+SUBNET: dict[str, Any] = {
+    "prefix": "10.1.0.0/24", "pools": ["10.1.0.11-10.1.0.50"], "routers": ["10.1.0.1"], "dns": ["10.1.0.53"],
+    "domain": "acme.test", "mtu": 1450, "routes": [{"to": "192.0.2.0/24", "via": "10.1.0.254"}]}
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    assert found is not None, f"{name} is missing: ./bootstrap installs it"
+    return found
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """What a client calls with its news: it writes them down, and changes nothing."""
+    path = tmp_path / "script"
+    path.write_text(f'#!/bin/sh\n(echo "event $1 $reason"; env) >> {tmp_path}/told\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@contextmanager
+def network(at: Place) -> Iterator[Dhcp]:
+    with Network("lan", namespace=at.switching) as net:
+        dhcp = Dhcp(server="10.1.0.1", mac="02:00:00:00:00:d1", subnets=[SUBNET],
+                    reservations=[{"mac": "02:00:00:00:00:02", "address": "10.1.0.7", "name": "printer"}])
+        net.add("lan", Switch())
+        net.add("dhcp", dhcp)
+        net.link("lan:9", "dhcp:lan")
+        for number, host in enumerate(at.hosts):
+            net.attach(f"lan:{number}", host.edge)
+            host.socket.close()
+        with served(net):
+            yield dhcp
+
+
+def run(host: Host, *command: str) -> str:
+    done = host.namespace.execute(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    output: str = done.stdout + done.stderr
+    return output
+
+
+def test_udhcpc(place: Callable[[int], Place], script: Path) -> None:
+    at = place(2)
+    with network(at) as dhcp:
+        common = (program("udhcpc"), "-i", "eth0", "-f", "-n", "-t", "5", "-T", "2", "-s", str(script), "-O", "121",
+                  "-O", "mtu", "-q")
+        for host, address, *more in ((at.hosts[0], "10.1.0.11"), (at.hosts[1], "10.1.0.7", "-B")):
+            assert f"lease of {address} obtained" in run(host, *common, *more)
+        told = (script.parent / "told").read_text()
+        for line in ("ip=10.1.0.11", "subnet=255.255.255.0", "router=10.1.0.1", "dns=10.1.0.53", "domain=acme.test",
+                     "mtu=1450", "lease=3600", "serverid=10.1.0.1", "ip=10.1.0.7", "hostname=printer",
+                     "staticroutes=192.0.2.0/24 10.1.0.254 0.0.0.0/0 10.1.0.1"):
+            assert f"\n{line}\n" in told, told
+        assert {row["state"] for row in dhcp.show()} == {"bound"}
+
+
+def test_dhclient(place: Callable[[int], Place], script: Path) -> None:
+    at, folder = place(1), script.parent
+    with network(at) as dhcp:
+        files = ("-lf", f"{folder}/leases", "-pf", f"{folder}/pid", "-sf", str(script), "-cf", "/dev/null")
+        told = run(at.hosts[0], program("dhclient"), "-4", "-1", "-v", *files, "eth0")
+        assert "DHCPACK of 10.1.0.11 from 10.1.0.1" in told and "bound to 10.1.0.11 -- renewal in" in told
+        assert [row["state"] for row in dhcp.show()] == ["bound"]
+        assert "DHCPRELEASE of 10.1.0.11" in run(at.hosts[0], program("dhclient"), "-4", "-r", "-v", *files, "eth0")
+        # The release goes to an address that this host, whose script does nothing, has no route to.
+        assert "fixed-address 10.1.0.11;" in (folder / "leases").read_text()
