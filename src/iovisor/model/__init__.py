@@ -11,16 +11,16 @@ Pure: no files, no kernel, nothing else of ours.  What kinds of functions there 
     reading.py      text to nodes: YAML 1.2 and JSON, every value with its place
     shorthand.py    short forms to the long form
     schema.py       the long form, field by field (pydantic)
-    checks.py       what it takes two fields to see; paths.py the links
+    checks.py       what it takes two fields to see; paths.py the links, holdings.py devices
     document.py     all of these in order, and the normal form
     difference.py   what changes from one to the other; listing.py as lines for people
 """
 from __future__ import annotations
 
-from .checks import held
 from .difference import Change, Edit, Item, applied, difference
 from .document import Document, dump, load, load_data, normal, over_quota, together
 from .errors import ModelError, Path, Problem, Refused, spelled
+from .holdings import held
 from .kinds import Fault, Kind, Kinds, UnknownKind, is_own
 from .references import Hop, hops
 from .schema import INSIDE, Endpoint, Function, Network, Quota, Tenant, size

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from .errors import Path, alike, near
+from .holdings import Holders
 from .kinds import Kind, Kinds, UnknownKind, is_own
 from .paths import Paths
 from .references import natural
@@ -133,6 +134,7 @@ def _attachment(path: Path, one: Endpoint, problems: Problems) -> None:
 def _between(network: Network, problems: Problems) -> None:
     """What two endpoints must not have in common, and what they must."""
     taken: dict[tuple[str, ...], Path] = {}
+    holders = Holders()
     spans: dict[Any, tuple[str, int]] = {}
     prefixes: dict[Any, tuple[str, Any]] = {}
     for name, one in network.endpoints.items():
@@ -140,8 +142,9 @@ def _between(network: Network, problems: Problems) -> None:
         once: list[tuple[tuple[str, ...], Path]] = []
         if one.mac is not None:
             once.append((("the MAC address", one.mac), (*path, "mac")))
-        if one.attachment:
-            once.append(((one.attachment, held(one)[1]), (*path, one.attachment)))
+        theirs = holders.take(one, f"{name} has it, in line {problems.line((*path, one.attachment))}")
+        if theirs:
+            problems.add((*path, one.attachment), theirs, "give each its own")
         addresses = [ipaddress.ip_interface(text) for text in one.addresses]
         for index, address in enumerate(addresses):
             if all(address.ip != other.ip for other in addresses[:index]):
@@ -153,10 +156,10 @@ def _between(network: Network, problems: Problems) -> None:
                              "give each its own")
         for index, address in enumerate(addresses):
             mtu = one.mtu or network.mtu
-            other, theirs = spans.setdefault(address.network, (name, mtu))
-            if theirs != mtu:
+            other, their_mtu = spans.setdefault(address.network, (name, mtu))
+            if their_mtu != mtu:
                 at = (*path, "mtu") if one.mtu else (*path, "addresses", index)
-                problems.add(at, f"{name} has an MTU of {mtu} and {other} of {theirs}, both in {address.network}",
+                problems.add(at, f"{name} has an MTU of {mtu} and {other} of {their_mtu}, both in {address.network}",
                              "hosts of one prefix need one MTU")
             other, network_of = prefixes.setdefault((address.network.version, address.network.network_address),
                                                     (name, address.network))
@@ -166,14 +169,4 @@ def _between(network: Network, problems: Problems) -> None:
                              "hosts that disagree on the prefix length miss each other", warning=True)
 
 
-def held(one: Endpoint) -> tuple[str, str]:
-    """What an endpoint takes for itself on its machine: `netns web1 eth0`, `tap tap-db`, `device eno2 vlan 10`."""
-    if one.netns is not None:
-        return "netns", f"{one.netns} {one.inside}"
-    if one.tap is not None:
-        return "tap", one.tap
-    share = {"vlan": f" vlan {one.vlan}", "mac": f" mac {one.mac}"}.get(one.share or "", "")
-    return ("device", f"{one.device}{share}") if one.device is not None else ("", "")
-
-
-__all__ = ["check", "held"]
+__all__ = ["check"]

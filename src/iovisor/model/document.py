@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .checks import check, held
+from .checks import check
 from .errors import Path, Problem, Refused, in_order
 from .faults import tell
+from .holdings import Holders
 from .kinds import Kinds
 from .reading import read
 from .schema import Network, Tenant
@@ -116,18 +117,16 @@ def over_quota(tenant: Tenant, networks: Sequence[Network]) -> list[tuple[str, i
 
 
 def _held_twice(networks: Sequence[tuple[Document, Network]], others: Sequence[Network]) -> list[Problem]:
-    holders = {held(one): f"{network.key} has it" for network in others for one in network.endpoints.values()}
-    problems = []
+    holders, problems = Holders(), []
+    for network in others:
+        for one in network.endpoints.values():
+            holders.take(one, f"{network.key} has it")
     for document, network in networks:
         for name, one in network.endpoints.items():
-            what = held(one)
-            if not what[0]:
-                continue
-            path = ("endpoints", name, what[0])
-            here = f"{network.key} has it, in {document.file}:{document.tree.place_of(path)[0]}"
-            first = holders.setdefault(what, here)
-            if first != here:
-                problems.append(document.problem(path, f"{' '.join(what)} is taken: {first}", "give each its own"))
+            path = ("endpoints", name, one.attachment)
+            theirs = holders.take(one, f"{network.key} has it, in {document.file}:{document.tree.place_of(path)[0]}")
+            if theirs:
+                problems.append(document.problem(path, theirs, "give each its own"))
     return problems
 
 

@@ -62,12 +62,18 @@ def _flow(value: Any, depth: int) -> str | None:
     """A value in one line; None if it wants several."""
     if not value or not isinstance(value, dict | list):
         return line(value)
-    if any(isinstance(inner, dict | list) for inner in (value.values() if isinstance(value, dict) else value)):
+    if isinstance(value, dict) and (depth < FLAT_FROM or not all(map(_flat, value.values()))):
         return None
-    if isinstance(value, dict) and depth < FLAT_FROM:
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         return None
     text = line(value)
     return text if len(text) + 2 * depth <= WIDTH else None
+
+
+def _flat(value: Any) -> bool:
+    """Whether a value may stand in a mapping of one line: a scalar, or a list of them."""
+    items = value if isinstance(value, list) else [value]
+    return not any(isinstance(item, dict | list) and item for item in items)
 
 
 def _key(name: str) -> str:
