@@ -1,6 +1,6 @@
 """`make bench`: measure, compare with the bars, and write `README.md`.
 
-    python -m benchmarks [generated] [latency] [throughput] [--rounds N]
+    python -m benchmarks [generated] [latency] [throughput] [edges] [--rounds N]
 
 Sections that are not named are taken from the last run (`results.json`), so that one may be repeated alone.
 """
@@ -48,8 +48,13 @@ def throughput(rounds: int) -> dict[str, Any]:
     return {"switch": switch, "bridge": bridge, "ratio": ratio}
 
 
+def edges(rounds: int) -> dict[str, Any]:
+    from .edges import measure
+    return dict(measure(rounds // 2 + 1))
+
+
 SECTIONS: dict[str, Callable[[int], dict[str, Any]]] = {
-    "generated": generated, "latency": latency, "throughput": throughput}
+    "generated": generated, "latency": latency, "throughput": throughput, "edges": edges}
 
 
 def show_generated(found: dict[str, Any]) -> tuple[str, list[bool]]:
@@ -93,10 +98,23 @@ def show_throughput(found: dict[str, Any]) -> tuple[str, list[bool]]:
             f"| ratio, bar 1.0 | **{found['ratio']:.2f}** {'kept' if kept else 'missed'} |"), [kept]
 
 
+def show_edges(found: dict[str, Any]) -> tuple[str, list[bool]]:
+    from .edges import AGAINST_BRIDGE, AGAINST_DIRECT
+    lines, kept = ["| 64 bytes, from one workload to another, by | CPU ns a packet | the switch's, to it | bar |",
+                   "|---|---|---|---|", f"| one switch, handed over at the far end | {found['switch']:.0f} |  |  |"], []
+    for kind, text, bar in (("bridge", "the Linux bridge", AGAINST_BRIDGE),
+                            ("direct", "a veth pair, nothing in between", AGAINST_DIRECT)):
+        kept.append(found[f"to {kind}"] <= bar)
+        lines.append(f"| {text} | {found[kind]:.0f} | **{found[f'to {kind}']:.2f}** | "
+                     f"{bar}: {'kept' if kept[-1] else 'missed'} |")
+    return "\n".join(lines), kept
+
+
 SHOWN: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[str, list[bool]]]]] = {
     "generated": ("Generated code against C", show_generated),
     "latency": ("Waiting", show_latency),
-    "throughput": ("The switch against the Linux bridge", show_throughput)}
+    "throughput": ("The switch against the Linux bridge", show_throughput),
+    "edges": ("From edge to edge", show_edges)}
 
 
 def report(results: dict[str, Any]) -> tuple[str, bool]:

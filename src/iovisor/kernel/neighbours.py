@@ -125,7 +125,8 @@ def forwarding(netlink: Netlink, interface: int = 0) -> list[Neighbour]:
 
 
 def _forwarding(interface: int, mac: bytes, destination: str, identifier: int) -> bytes:
-    state = NeighbourState.PERMANENT | (NeighbourState.NOARP if destination else NeighbourState.NONE)
+    # To a bridge, permanent would mean that the address is its own: frames for it would go to the host.
+    state = NeighbourState.NOARP | (NeighbourState.PERMANENT if destination else NeighbourState.NONE)
     flags = _SELF if destination else _BY_MASTER
     body = _MESSAGE.pack(socket.AF_BRIDGE, interface, state, flags, 0) + attribute(_MAC, mac)
     if destination:
