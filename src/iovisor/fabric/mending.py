@@ -184,7 +184,8 @@ class Mending:
         reason = "the device was deleted"
         if join.edge.index in self._moved:
             reason = "the device was moved to another namespace"
-        elif device is not None:
+        elif device is not None and interfaces.find(self._network._devices.netlink, device.index) is not None:
+            # It was listed, and its hook is gone; most often that is because it went between the two questions.
             reason = "the device left the namespace for a moment"
         elif isinstance(join.attachment, Veth):
             try:
