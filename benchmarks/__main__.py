@@ -1,6 +1,6 @@
 """`make bench`: measure, compare with the bars, and write `README.md`.
 
-    python -m benchmarks [generated] [latency] [throughput] [edges] [--rounds N]
+    python -m benchmarks [generated] [latency] [throughput] [edges] [fairness] [--rounds N]
 
 Sections that are not named are taken from the last run (`results.json`), so that one may be repeated alone.
 """
@@ -53,8 +53,14 @@ def edges(rounds: int) -> dict[str, Any]:
     return dict(measure(rounds // 2 + 1))
 
 
+def fairness(rounds: int) -> dict[str, Any]:
+    from .fairness import measure
+    return dict(measure(max(rounds // 10, 1)))
+
+
 SECTIONS: dict[str, Callable[[int], dict[str, Any]]] = {
-    "generated": generated, "latency": latency, "throughput": throughput, "edges": edges}
+    "generated": generated, "latency": latency, "throughput": throughput, "edges": edges,
+    "fairness": fairness}
 
 
 def show_generated(found: dict[str, Any]) -> tuple[str, list[bool]]:
@@ -110,11 +116,29 @@ def show_edges(found: dict[str, Any]) -> tuple[str, list[bool]]:
     return "\n".join(lines), kept
 
 
+def show_fairness(found: dict[str, Any]) -> tuple[str, list[bool]]:
+    """No bar: what is fair depends on how many CPUs there are; an honest bulk flow is there to compare with."""
+    lines = ["A network beside one that is in trouble, on the same CPUs: TCP (iperf3, one stream), and a request of "
+             "one byte and its answer.", "",
+             "| beside it | Gbit/s | alone | ratio | median us | alone | ratio | 99 of 100 us | alone |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    said = {"loop": "a flood in a mesh of eight hubs, 1,000 frames a second",
+            "punts": "20,000 punts a second, unserved",
+            "bulk": "a TCP flow of an honest neighbour"}
+    for name, text in said.items():
+        row = found[name]
+        lines.append(f"| {text} | {row['gigabits_under']:.1f} | {row['gigabits']:.1f} | **{row['throughput']:.2f}** | "
+                     f"{row['median_under']:.0f} | {row['median']:.0f} | **{row['latency']:.2f}** | "
+                     f"{row['worst_under']:.0f} | {row['worst']:.0f} |")
+    return "\n".join(lines), []
+
+
 SHOWN: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[str, list[bool]]]]] = {
     "generated": ("Generated code against C", show_generated),
     "latency": ("Waiting", show_latency),
     "throughput": ("The switch against the Linux bridge", show_throughput),
-    "edges": ("From edge to edge", show_edges)}
+    "edges": ("From edge to edge", show_edges),
+    "fairness": ("A neighbour in trouble", show_fairness)}
 
 
 def report(results: dict[str, Any]) -> tuple[str, bool]:

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +48,7 @@ def keeper(what: str, at: Place, folder: Path) -> Iterator[float]:
             process.kill()
 
 
-def test_killed_and_adopted_under_traffic(place: Places, folder: Path) -> None:
+def test_killed_and_adopted_under_traffic(place: Places, folder: Path, nightly: bool) -> None:
     at = place(2)
     with keeper("create", at, folder):
         assert at.hosts[0].ping(at.hosts[1], 1)
@@ -58,11 +57,11 @@ def test_killed_and_adopted_under_traffic(place: Places, folder: Path) -> None:
     took = []
     flows = Flows(at.hosts[0], at.hosts[1])
     with flows:
-        for _ in range(5):
+        for _ in range(100 if nightly else 25):
             with keeper("adopt", at, folder) as milliseconds:
                 took.append(milliseconds)
-            time.sleep(0.1)
     print(f"adopted in {took} ms; {flows.result}")
+    assert sorted(took)[len(took) // 2] < 1000                  # so many of them fall upon a machine that is busy
     assert flows.result.sent > 2 * 1000 * flows.result.seconds
     assert (flows.result.lost, flows.result.doubled) == (0, 0)
     assert flows.result.pushed == flows.result.drained > 1 << 20
