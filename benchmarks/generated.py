@@ -98,7 +98,7 @@ def linked(case: Case, hook: str, family: type[BpfLoaded], last: Program) -> Ite
     """An instance whose every port leads to `last`."""
     with family(case.make(), hook, bare=False) as machine:
         for slot in (0, 1, FLOOD_SLOT):
-            machine.nexts["ingress"].store(slot.to_bytes(4, "little"), last)
+            machine.slots.store(slot.to_bytes(4, "little"), last)
         yield machine
 
 

@@ -26,6 +26,6 @@ class Handwritten(BpfLoaded):
 
     def _load(self, stage: str, config: Map) -> Program:
         code, names = compiled(type(self.function).__name__.lower(), self.target)
-        maps = [{"@config": config, "@next": self.nexts[stage]}.get(name) or self.maps[name] for name in names]
+        maps = [config if name == "@config" else self.maps[name] for name in names]
         spec = ProgramSpec("handwritten", self.kind, code, "Dual BSD/GPL", expected_attach_type=self.attach)
         return Program.load(spec, maps)

@@ -38,10 +38,10 @@ INLINE u64 now(void) {
 }
 
 INLINE void count_drop(u32 reason) {
-    u32 index = reason;
-    u64 *place = map_lookup(&drops, &index);
+    u32 first = 0;
+    u64 *place = map_lookup(&drops, &first);
     if (place)
-        ++*place;
+        ++place[bounded(reason, 255)];
 }
 
 struct count { u64 packets, bytes; };

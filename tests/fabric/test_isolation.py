@@ -219,7 +219,8 @@ def test_waiting_handlers_share_a_loop(place: Places, monkeypatch: pytest.Monkey
     """Coroutines that never end: neither a network in the same loop nor another function of theirs waits for them."""
     monkeypatch.setattr(slowpath, "PATIENCE", 1.0)
     here, there = place(4), place(2)
-    with Network("twin", namespace=here.switching) as one, Network("twin", namespace=there.switching) as other:
+    with (Network("twin", namespace=here.switching, ring=1 << 20) as one,
+          Network("twin", namespace=there.switching) as other):
         punting(one, here, Never)
         one.add("beside", PatientLearner())
         one.attach("beside:inside", here.hosts[2].edge)

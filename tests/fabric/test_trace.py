@@ -39,12 +39,10 @@ def waited(condition: Callable[[], bool], seconds: float = 10) -> bool:
 
 def maps(net: Network) -> dict[str, list[tuple[bytes, bytes]]]:
     """Every map of a network, raw."""
-    found: dict[str, Map] = {"counts": net._counters._counts, "lost": net._counters._drops, "wires": net._around._wires}
+    found: dict[str, Map] = {"account": net._account.array, "wires": net._around._wires}
     for name, instance in net.instances.items():
         found |= {f"{name}.{key}": value for key, value in instance.loaded.maps.items() if key != "@events"}
-        found |= {f"{name}.next.{key}": value for key, value in instance.loaded.nexts.items()}
-        found |= {f"{name}.root.{key}": value for key, value in instance.roots.items()} | {
-            f"{name}.members": instance.members}
+        found |= {f"{name}.counts": instance.counters.array, f"{name}.members": instance.members}
     return {name: list(value.items()) if value.spec.kind is MapKind.PROGRAM_ARRAY else sorted(value.lookup_batch())
             for name, value in found.items()}
 
@@ -264,10 +262,11 @@ def test_a_program_that_is_not_the_image_is_told(place: Places) -> None:
     with Network("lies", namespace=at.switching) as net:
         one, other = net.add("one", Through()), net.add("other", Pairs())
         net.attach("one:outside", at.hosts[0].edge)
-        one.roots["ingress"].store(bytes(4), other.loaded.programs["ingress"])
+        door, way = one.door("ingress"), one.exit(1)
+        door.array.store(door.slot.to_bytes(4, "little"), other.loaded.programs["ingress"])
         found = net.trace(QUERY, "one:inside").disagreements
         assert "the program that runs has the tag" in found[0].text
-        one.loaded.nexts["ingress"].delete((1).to_bytes(4, "little"))
+        way.array.delete(way.slot.to_bytes(4, "little"))
         trace = net.trace(QUERY, "one:inside")
         assert trace.drops == {"one": {"UNWIRED": 1}}
         assert "the kernel has no program for one:1, which is joined" in trace.disagreements[1].text

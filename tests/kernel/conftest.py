@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from iovisor.kernel import KernelError, Map, MapKind, Netlink, NetworkNamespace, Program, addresses, interfaces
+from iovisor.kernel.descriptor import open_pinned
 from iovisor.kernel.syscall import Command, identifiers
 from tests.waiting import until
 
@@ -53,13 +54,29 @@ def objects() -> set[tuple[str, int]]:
 
 
 def held_by_others() -> set[tuple[str, int]]:
-    """The programs, maps and links some other process has open."""
-    held = set()
+    """The programs, maps and links some other process has open or keeps alive by what it has open, and all pins."""
+    held = pinned()
     for description in Path("/proc").glob("[0-9]*/fdinfo/*"):
         with contextlib.suppress(OSError):
             if description.parts[2] != str(os.getpid()):
                 held |= {(k, int(i)) for k, i in _OBJECT.findall(description.read_text(errors="replace"))}
     return reached_from(held)
+
+
+def pinned() -> set[tuple[str, int]]:
+    """What has a name in a bpf file system: a process need not have open what it pinned."""
+    found = set()
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if " bpf " in line]
+    for path in (path for mount in mounts for path in Path(mount).rglob("*")):
+        with contextlib.suppress(KernelError, OSError):
+            if path.is_file() and not path.name.endswith(".debug"):
+                fd = open_pinned(path, "look")
+                try:
+                    description = Path(f"/proc/self/fdinfo/{fd}").read_text()
+                finally:
+                    os.close(fd)
+                found |= {(kind, int(number)) for kind, number in _OBJECT.findall(description)}
+    return found
 
 
 def reached_from(held: set[tuple[str, int]]) -> set[tuple[str, int]]:

@@ -75,7 +75,7 @@ def standing_in(file: Path, loaded: BpfLoaded) -> Program:
     with Map.create(MapSpec("config", MapKind.ARRAY, 4, len(value), 1, MapFlag.READ_ONLY_PROGRAM)) as config:
         config.update(bytes(4), value)
         config.freeze()
-        given = {**loaded.maps, "@config": config, "@next": loaded.nexts["ingress"]}
+        given = {**loaded.maps, "@config": config}
         spec = ProgramSpec("yardstick", loaded.kind, code, "Dual BSD/GPL", expected_attach_type=loaded.attach)
         return Program.load(spec, _maps(file, names, given))
 

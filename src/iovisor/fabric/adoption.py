@@ -1,10 +1,10 @@
 """A network as a document, so that another process can make the same of what is pinned.
 
     {"network": "shop", "device": 1073741824,
-     "group": 812034, "mtu": 1500,
+     "group": 812034, "mtu": 1500, "kept": {"received": 0},
      "instances": {"lan": {"kind": "iovisor.functions.switch:Switch", "configuration": {"ageing": 60000000000},
                            "versions": {}}},
-     "joins": [{"at": ["lan", 0], "edge": [5000, true, 1500], "peer": null, "wire": 0, "received": 1, "sent": 2,
+     "joins": [{"at": ["lan", 0], "edge": [5000, true, 1500], "peer": null, "wire": 0, "before": [0, 0, 0, 0],
                 "attachment": {"kind": "device", "name": "eth1"}, "ours": [null, true, []], "absence": null}]}
 
 A kind is found again by importing it, so it stands in a module under its own name.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from dataclasses import astuple
 from enum import Enum
 from operator import attrgetter
 from typing import Any
@@ -21,23 +22,25 @@ from ..language.addresses import Prefix
 from ..language.configuration import Config
 from ..language.function import Function
 from . import attachments
+from .counters import Traffic
 from .devices import Devices
 from .edges import Edge
 from .instance import Instance
 from .joins import Absence, Join, Ours, PortRef
 
 
-def describe(name: str, device: int, devices: Devices, joins: dict[PortRef, Join],
+def describe(name: str, device: int, devices: Devices, kept: dict[str, int], joins: dict[PortRef, Join],
              instances: dict[str, Instance]) -> dict[str, Any]:
     """The document; `device` is the recirculation device's index."""
     return {
-        "network": name, "device": device, "group": devices.group, "mtu": devices.mtu,
+        "network": name, "device": device, "group": devices.group, "mtu": devices.mtu, "kept": kept,
         "instances": {name: {"kind": named(type(instance.function)), "configuration": plain(instance.function.config),
                              "versions": instance.versions}
                       for name, instance in instances.items()},
-        "joins": [{"at": [at.instance, at.port], "edge": join.edge and [join.edge.index, join.edge.peer, join.edge.mtu],
+        "joins": [{"at": [at.instance, at.port],
+                   "edge": join.edge and [join.edge.index, join.edge.peer, join.edge.mtu],
                    "peer": join.peer and [join.peer.instance, join.peer.port],
-                   "wire": join.wire, "received": join.received, "sent": join.sent,
+                   "wire": join.wire, "before": [number for traffic in join.before for number in astuple(traffic)],
                    "attachment": join.attachment and attachments.document(join.attachment),
                    "ours": [join.ours.namespace, join.ours.promiscuous, join.ours.macs],
                    "absence": join.absence and [join.absence.reason, join.absence.since]}
@@ -48,7 +51,8 @@ def joins(document: Any) -> dict[PortRef, Join]:
     """What ports are joined to."""
     return {PortRef(*entry["at"]): Join(
         entry["edge"] and Edge(*entry["edge"]), entry["peer"] and PortRef(*entry["peer"]), entry["wire"],
-        entry["received"], entry["sent"], [], entry["attachment"] and attachments.parse(entry["attachment"]),
+        (Traffic(*entry["before"][:2]), Traffic(*entry["before"][2:])), [],
+        entry["attachment"] and attachments.parse(entry["attachment"]),
         _ours(*entry["ours"]), entry["absence"] and Absence(*entry["absence"])) for entry in document["joins"]}
 
 

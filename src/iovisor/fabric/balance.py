@@ -21,17 +21,16 @@ nothing, or a program that should be there is not.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 from ..kernel import possible_cpus
 from ..language.verdicts import Dropped
 from ..targets.bpf import HANDED, PUNTED
-from . import edges
-from .counters import Counters
+from .counters import Account, Total
 from .instance import Instance
-from .joins import Join
+from .joins import Join, PortRef
 
 
 @dataclass(frozen=True)
@@ -56,33 +55,36 @@ class Balance:
     moved: int = 0
 
     @classmethod
-    def read(cls, counters: Counters, joins: Iterable[Join], instances: Mapping[str, Instance]) -> Self:
+    def read(cls, account: Account, joins: Mapping[PortRef, Join], instances: Mapping[str, Instance]) -> Self:
         """The account of a network now."""
-        devices = [join for join in joins if join.edge is not None]
+        devices = [(at, join) for at, join in joins.items() if join.edge is not None]
+        kept = account.kept
 
-        def packets(index: int) -> int:
-            return counters.read(index).packets
+        def passed(direction: int) -> int:
+            return sum((instances[at.instance].counters.read(at.port)[direction] - join.before[direction]).packets
+                       for at, join in devices)
 
         def ended() -> tuple[int, int, int, int, int, dict[str, dict[str, int]]]:
-            punted, handed, drops = packets(edges.PUNTED), packets(edges.HANDED), dict[str, dict[str, int]]()
-            sent = packets(edges.SENT) + sum(packets(join.sent) for join in devices)
+            punted, handed, drops = kept["punted"], kept["handed"], dict[str, dict[str, int]]()
+            sent = kept["sent"] + passed(1)
             for name, instance in instances.items():
                 ends = instance.loaded.ends
                 punted, handed = punted + ends.pop(PUNTED, 0), handed + ends.pop(HANDED, 0)
                 reasons = instance.function.spec().reasons
                 if ends:
                     drops[name] = {reasons.get(reason, str(reason)): count for reason, count in ends.items()}
-            if fabric := counters.drops:
+            if fabric := account.drops:
                 drops["fabric"] = fabric
-            return sent, punted, handed, packets(edges.FLOODS), packets(edges.DROPPED), drops
+            return sent, punted, handed, account.read()[Total.FLOODS], kept["dropped"], drops
 
         def total(ends: tuple[int, int, int, int, int, dict[str, dict[str, int]]]) -> int:
             return sum(ends[:5]) + sum(count for found in ends[5].values() for count in found.values())
 
         before = ended()
-        came = packets(edges.CAME)
-        received = packets(edges.RECEIVED) + sum(packets(join.received) for join in devices)
-        injected, copies, sent_around = packets(edges.INJECTED), packets(edges.COPIES), packets(edges.ROUND)
+        came = account.read()[Total.CAME]
+        received = kept["received"] + passed(0)
+        numbers = account.read()
+        injected, copies, sent_around = numbers[Total.INJECTED], numbers[Total.COPIES], numbers[Total.ROUND]
         after = ended()
         sent, punted, handed, floods, gone, drops = after
         return cls(received, injected, copies, sent, punted, handed, floods, gone, drops, sent_around - came,
@@ -144,13 +146,12 @@ class Balance:
         return "\n".join([*lines, *(f"! {alarm}" for alarm in self.alarms)])
 
 
-def retire(counters: Counters, instance: Instance) -> None:
+def retire(account: Account, instance: Instance) -> None:
     """Keep what an instance counted that is about to go."""
     ends = instance.loaded.ends
-    for total, count in ((edges.PUNTED, ends.pop(PUNTED, 0)), (edges.HANDED, ends.pop(HANDED, 0)),
-                         (edges.DROPPED, sum(ends.values()))):
-        if count:
-            counters.add(total, count)
+    account.kept["punted"] += ends.pop(PUNTED, 0)
+    account.kept["handed"] += ends.pop(HANDED, 0)
+    account.kept["dropped"] += sum(ends.values())
 
 
 __all__ = ["Balance", "retire"]

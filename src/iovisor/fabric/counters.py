@@ -1,84 +1,84 @@
-"""Counters of a network: packets and bytes, per CPU, an index for each direction of each port; and the fabric's drops.
+"""What passes the ports of an instance, packets and bytes per CPU; and what a network's fabric does.
 
-Programs find their counter by a number built into them, so counting is one inlined lookup and two additions.  Numbers
-are used again once their port is free.
+All ports of an instance are counted in *one* value: an entry each would cost an allocation each, and a network of a
+switch and a filter would take four milliseconds for counters alone.  Programs have the place of theirs built in, so
+counting is one inlined lookup and two additions.  Counters are never set back, which nobody can do while packets are
+counted: a port that is joined anew notes where they stood.
 """
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
+from enum import IntEnum
 
-from ..kernel import MapKind, MapSpec, possible_cpus
+from ..kernel import MapKind, MapSpec
 from ..language.verdicts import Dropped
-from .edges import OWN, Count
 from .pins import Pins
 
-MOST = 4096
+_ONLY = bytes(4)
+_NUMBERS = 64
 
 
 @dataclass(frozen=True)
 class Traffic:
     """Packets and bytes."""
 
-    packets: int
-    bytes: int
+    packets: int = 0
+    bytes: int = 0
+
+    def __sub__(self, earlier: Traffic) -> Traffic:
+        return Traffic(self.packets - earlier.packets, self.bytes - earlier.bytes)
 
 
 class Counters:
-    """Made and closed by a network.  The numbers below `OWN` are the network's: see edges.py."""
+    """Two for each port of an instance, what it received and what it sent; made and closed by the instance.
+
+    The numbers of a port's are twice its own, and one more.
+    """
+
+    def __init__(self, pins: Pins, ports: int) -> None:
+        self.array = pins.map("counts", MapSpec("counts", MapKind.PER_CPU_ARRAY, 4, 32 * max(ports, 1), 1))
+
+    def read(self, port: int) -> tuple[Traffic, Traffic]:
+        """What a port received and sent, since the instance exists, over all CPUs."""
+        sums = [sum(found) for found in zip(*(struct.unpack_from("<4Q", value, 32 * port)
+                                              for value in self.array.lookup_per_cpu(_ONLY) or []), strict=True)]
+        return Traffic(*sums[:2]), Traffic(*sums[2:])
+
+
+class Account:
+    """What the fabric does by itself, in packets; made and closed by a network.
+
+    Programs count its drops, by reason, and behind them `Total`s.  `kept` is what ports and instances that are gone had
+    counted; it is written down with the network.
+    """
 
     def __init__(self, pins: Pins) -> None:
-        self._counts = pins.map("counts", MapSpec("counts", MapKind.PER_CPU_ARRAY, 4, 16, MOST))
-        try:
-            self._drops = pins.map("lost", MapSpec("lost", MapKind.PER_CPU_ARRAY, 4, 8, 256))
-        except BaseException:
-            self._counts.close()
-            raise
-        self._free = list(range(MOST - 1, OWN - 1, -1))
-        self._cpus = possible_cpus()
+        self.array = pins.map("account", MapSpec("account", MapKind.PER_CPU_ARRAY, 4, 8 * _NUMBERS, 1))
+        self.kept: dict[str, int] = dict.fromkeys(KEPT, 0)
 
-    def take(self) -> int:
-        """A number nobody uses, at zero."""
-        if not self._free:
-            raise ValueError(f"no counter is left: the ports of a network have {MOST - OWN} together")
-        index = self._free.pop()
-        self._counts.update_per_cpu(index.to_bytes(4, "little"), [bytes(16)] * self._cpus)
-        return index
-
-    def taken(self, indexes: set[int]) -> None:
-        """These are in use, and no others."""
-        self._free = [index for index in range(MOST - 1, OWN - 1, -1) if index not in indexes]
-
-    def give(self, *indexes: int) -> None:
-        """The opposite of `take`."""
-        self._free += [index for index in indexes if index >= OWN]
-
-    def add(self, index: int, packets: int, size: int = 0) -> None:
-        """Add to one of the network's numbers that no program counts at."""
-        key = index.to_bytes(4, "little")
-        first, *others = self._counts.lookup_per_cpu(key) or []
-        packets, size = packets + int.from_bytes(first[:8], "little"), size + int.from_bytes(first[8:], "little")
-        self._counts.update_per_cpu(key, [packets.to_bytes(8, "little") + size.to_bytes(8, "little"), *others])
-
-    def count(self, index: int = 0) -> Count:
-        """What a program is given to count by."""
-        return Count(self._counts, index, self._drops)
-
-    def read(self, index: int) -> Traffic:
-        """What was counted, over all CPUs."""
-        values = self._counts.lookup_per_cpu(index.to_bytes(4, "little")) or []
-        return Traffic(sum(int.from_bytes(v[:8], "little") for v in values),
-                       sum(int.from_bytes(v[8:], "little") for v in values))
+    def read(self) -> list[int]:
+        """Every number, over all CPUs."""
+        return [sum(found) for found in zip(*(struct.unpack(f"<{_NUMBERS}Q", value)
+                                              for value in self.array.lookup_per_cpu(_ONLY) or []), strict=True)]
 
     @property
     def drops(self) -> dict[str, int]:
-        """Drops of the fabric itself, by the name of their reason."""
-        found = {}
-        for reason in Dropped:
-            values = self._drops.lookup_per_cpu(int(reason).to_bytes(4, "little")) or []
-            if count := sum(int.from_bytes(v, "little") for v in values):
-                found[reason.name] = count
-        return found
+        """Drops by the name of their reason."""
+        counts = self.read()
+        return {reason.name: counts[reason] for reason in Dropped if counts[reason]}
 
-    def close(self) -> None:
-        self._counts.close()
-        self._drops.close()
+
+class Total(IntEnum):
+    """Numbers of an account that are no drops."""
+
+    FLOODS = 48
+    COPIES = 49
+    ROUND = 50
+    CAME = 51
+    INJECTED = 52
+
+
+KEPT = ("received", "sent", "dropped", "punted", "handed")
+
+__all__ = ["KEPT", "Account", "Counters", "Total", "Traffic"]

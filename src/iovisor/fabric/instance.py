@@ -1,39 +1,46 @@
 """An instance: one function of a network, in the kernel, and the places where it is joined to others.
 
-Its programs are reached through *roots*, program arrays of one slot, never directly: a new program takes over by one
-slot write, and every edge and hop that leads here follows.  What leaves is decided by *next* arrays, a slot a port:
-joining is a slot write too.
+Its programs are reached through *doors*, slots of their own, never directly: a new program takes over by one slot
+write, and every edge and hop that leads here follows.  What leaves is decided by slots too, one a port and stage:
+joining is a slot write.  All of them lie in one program array, see bpf_loaded.py.
 
-    root[ingress] ──► ingress ──@next[port]──► root[egress] … egress ──@next[port]──► a device, or the next instance
-                         └──@next[FLOOD]──► flood ──► devices, or the next instances by recirculation
+    door[ingress] ──► ingress ──[port]──► egress ──[port]──► a device, or the next instance
+                         └──[FLOOD]──► flood ──► devices, or the next instances by recirculation
 
 A function without an egress goes straight from ingress to what its port is joined to.  `egress` runs twice over: in
 line, and (as the stage `hook`) at the egress hook of devices, for clones.
+
+Between operations an instance has one descriptor open, that of the array, and that of its ring if it punts: programs
+keep their maps, the array keeps the programs.
 """
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from itertools import islice
 
 from ..compiler.cache import Cache
 from ..kernel import MapFlag, MapKind, MapSpec, Program
 from ..language.function import Function
-from ..language.ports import MOST as PORTS
 from ..language.ports import Ports
 from ..language.tables import Home, TableSpec
 from ..targets.bpf import FLOOD_SLOT
 from ..targets.bpf_loaded import BpfLoaded
 from ..targets.homes import KernelHome
+from .counters import Counters
+from .edges import Door
 from .pins import PinnedLoaded, Pins, Unpinned, pin_of
 
 INGRESS, EGRESS, HOOK = "ingress", "egress", "hook"
 MEMBER = 16                     # bytes: see `edges.flood`
+_MEMBER = struct.Struct("<III")
 
 
 class Instance:
     """Made by `Network.add`."""
 
-    def __init__(self, name: str, function: Function, cache: Cache | None, pins: Pins,
+    def __init__(self, name: str, function: Function, cache: Cache | None, pins: Pins, ring: int,
                  versions: dict[str, int] | None = None) -> None:
         self.name, self.function, self.cache, self.pins = name, function, cache, pins
         self.versions = dict(versions or {})                # of tables: how often they were replaced by others
@@ -42,14 +49,13 @@ class Instance:
         stages = {INGRESS: INGRESS} | ({EGRESS: EGRESS, HOOK: EGRESS} if self.has_egress else {})
         with ExitStack() as undo:
             self.loaded = undo.enter_context(
-                BpfLoaded(function, "tc", stages, cache=cache, bare=False) if isinstance(pins, Unpinned)
-                else PinnedLoaded(function, stages, pins, cache, self.versions))
-            self.roots = {
-                stage: undo.enter_context(pins.map(f"root-{stage}", MapSpec("root", MapKind.PROGRAM_ARRAY, 4, 4, 1)))
-                for stage in stages}
-            spec = MapSpec("members", MapKind.ARRAY, 4, MEMBER * PORTS, 1, MapFlag.MMAPABLE)
+                BpfLoaded(function, "tc", stages, cache=cache, bare=False, ring=ring) if isinstance(pins, Unpinned)
+                else PinnedLoaded(function, stages, pins, cache, ring, self.versions))
+            self.ports = max(function.spec().port_count, 1)
+            self.counters = Counters(pins, self.ports)
+            undo.enter_context(self.counters.array)
+            spec = MapSpec("members", MapKind.ARRAY, 4, MEMBER * self.ports, 1, MapFlag.MMAPABLE)
             self.members = undo.enter_context(pins.map("members", spec))
-            self.words = self.members.mmap()
             self.flooded = 0                                # ports the flood program walks
             self.entrances: dict[int, int] = {}             # by port, the wire that leads to it from Python
             self.exits: dict[int, int] = {}                 # by port, the wire that leads out of it
@@ -57,14 +63,29 @@ class Instance:
             self._undo = undo.pop_all()
 
     def settle(self, inline: Sequence[int] = ()) -> None:
-        """Point the roots at the programs that stand now: packets that come from here on run them.
+        """Put the programs that stand now behind the doors: packets that come from here on run them.
 
         `inline` are the ports whose packets go from ingress to egress; the egress stands before what leads to it.
         """
         for port in inline:
-            self.loaded.nexts[INGRESS].store(port.to_bytes(4, "little"), self.loaded.programs[EGRESS])
-        for stage, root in self.roots.items():
-            root.store(bytes(4), self.loaded.programs[stage])
+            self._store(INGRESS, port, self.loaded.programs[EGRESS])
+        for stage, door in self.loaded.doors.items():
+            self.loaded.slots.store(door.to_bytes(4, "little"), self.loaded.programs[stage])
+
+    def door(self, stage: str) -> Door:
+        """The way in to a stage."""
+        return Door(self.loaded.slots, self.loaded.doors[stage])
+
+    def exit(self, port: int, stage: str = INGRESS) -> Door:
+        """The way of what a stage forwards to a port."""
+        return Door(self.loaded.slots, self.loaded.bases[stage] + port)
+
+    def _store(self, stage: str, slot: int, program: Program | None) -> None:
+        key = (self.loaded.bases[stage] + slot).to_bytes(4, "little")
+        if program is None:
+            self.loaded.slots.delete(key)
+        else:
+            self.loaded.slots.store(key, program)
 
     def another(self, spec: TableSpec) -> KernelHome:
         """A new table, in the place of one of that name."""
@@ -112,28 +133,37 @@ class Instance:
 
         The slot written last is the one packets come through, so that none sees half of a join.
         """
-        slot, nexts = port.to_bytes(4, "little"), self.loaded.nexts
         if onward is None:
-            for array in nexts.values():
-                array.delete(slot)
+            for stage in self.loaded.bases:
+                self._store(stage, port, None)
             return
         if self.has_egress:
-            nexts[EGRESS].store(slot, onward)
+            self._store(EGRESS, port, onward)
             if hook is not None:
-                nexts[HOOK].store(slot, hook)
+                self._store(HOOK, port, hook)
         direct = not self.has_egress or not inline
-        nexts[INGRESS].store(slot, onward if direct else self.loaded.programs[EGRESS])
+        self._store(INGRESS, port, onward if direct else self.loaded.programs[EGRESS])
 
     def flood_by(self, program: Program) -> None:
         """What happens to a packet that is flooded."""
-        self.loaded.nexts[INGRESS].store(FLOOD_SLOT.to_bytes(4, "little"), program)
+        self._store(INGRESS, FLOOD_SLOT, program)
 
-    def member(self, port: int, device: int, wire: int = 0, counter: int = 0, length: int = 0xffffffff) -> None:
-        """Where the clone for a port goes, and how long it may be; device 0 for nowhere."""
+    def member(self, port: int, device: int, wire: int = 0, counted: bool = False, length: int = 0xffffffff) -> None:
+        """Where the clone for a port goes, whether the flood counts it, and how long it may be; device 0: nowhere."""
         at = MEMBER * port
-        if device:
-            self.words[at + 4:at + 16] = b"".join(word.to_bytes(4, "little") for word in (wire, counter, length))
-        self.words[at:at + 4] = device.to_bytes(4, "little")
+        with self.members.mmap() as words:
+            if device:
+                words[at + 4:at + 16] = _MEMBER.pack(wire, counted, length)
+            words[at:at + 4] = device.to_bytes(4, "little")
+
+    def members_of(self, ports: int) -> list[tuple[int, int]]:
+        """Where the clones for the first ports go: device, wire."""
+        value = self.members.lookup(bytes(4)) or b""
+        return [(device, wire) for device, wire, _, _ in islice(struct.iter_unpack("<IIII", value), ports)]
+
+    def behind(self, door: Door) -> int:
+        """The identifier of the program in a slot, 0 if it is empty."""
+        return int.from_bytes(door.array.lookup(door.slot.to_bytes(4, "little")) or b"", "little")
 
     @property
     def tail_calls(self) -> int:
@@ -146,7 +176,17 @@ class Instance:
         names = self.function.spec().reasons
         return {names.get(reason, str(reason)): count for reason, count in self.loaded.drops.items()}
 
+    def rest(self) -> None:
+        """Give back the descriptors of what stays without them."""
+        self.loaded.rest()
+        self.members.rest()
+        self.counters.array.rest()
+
+    def wake(self) -> None:
+        """Hold the tables, whatever happens to the programs."""
+        for home in self.loaded.homes.values():
+            _ = home.map.fd
+
     def close(self) -> None:
         self.retire([])
-        self.words.release()
         self._undo.close()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..kernel import Link
 from .attachments import Attachment, Share
+from .counters import Traffic
 from .edges import Edge
 
 
@@ -47,8 +48,7 @@ class Join:
     edge: Edge | None = None
     peer: PortRef | None = None
     wire: int = 0
-    received: int = -1                                      # numbers of counters
-    sent: int = -1
+    before: tuple[Traffic, Traffic] = (Traffic(), Traffic())    # what the port had received and sent
     links: list[Link] = field(default_factory=list)
     attachment: Attachment | None = None                    # what was asked for; `edge` is what it is
     ours: Ours = Ours()

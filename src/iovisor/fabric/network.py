@@ -30,6 +30,7 @@ from ..compiler.cache import Cache
 from ..kernel import Direction, NetworkNamespace, Tap, rcu
 from ..language.function import Function
 from ..language.packet import Packet
+from ..targets.bpf_loaded import RING
 from . import adoption, edges, grace, shares, upgrade
 from .attachments import Attachment
 from .balance import Balance, retire
@@ -52,14 +53,15 @@ class Network(Wiring):
     """Functions joined port to port; `close` undoes everything.
 
     With `pins`, a directory, it outlives its process: `leave` lets go of it, and so does dying; `adopt` takes it over.
-    `mtu` is that of the devices it makes, in bytes.
+    `mtu` is that of the devices it makes, in bytes; `ring` the room of each function's punts, a power of two: one takes
+    2 KiB and some.
     """
 
     def __init__(self, name: str, *, namespace: NetworkNamespace | None = None, cache: Cache | None = None,
-                 pins: str | os.PathLike[str] | Place | None = None, mtu: int = 1500) -> None:
+                 pins: str | os.PathLike[str] | Place | None = None, mtu: int = 1500, ring: int = RING) -> None:
         place = pins if isinstance(pins, Place) or pins is None else Place.make(pins)
         super().__init__(name, namespace, place or Unpinned(), mtu)
-        self.cache, self._place = Images(cache), place
+        self.cache, self._place, self._ring = Images(cache), place, ring
         self._slow = SlowPath(lambda: self.instances.values(), self._again)
         self._mending = Mending(self)
         if pins is not place:
@@ -102,7 +104,7 @@ class Network(Wiring):
     def _put(self, name: str, function: Function) -> Instance:
         instance = None
         try:
-            instance = Instance(name, function, self.cache, self._pins.within(name))
+            instance = Instance(name, function, self.cache, self._pins.within(name), self._ring)
             self._tell_flood(instance)
         except BaseException:
             if instance is not None:
@@ -110,6 +112,7 @@ class Network(Wiring):
             self._pins.forget(name)
             raise
         self.instances[name] = instance
+        self._touched.add(instance)
         self._serve(instance)
         self._slow.changed()
         return instance
@@ -123,6 +126,7 @@ class Network(Wiring):
         instance = self.instances.pop(name)
         self._keep()
         self._close(instance)
+        self._keep()                            # what it had counted
 
     def attach(self, port: str | PortRef, what: Attachment) -> Edge:
         """Join a port to what is attached to it, which is made or found; answers its device.
@@ -306,25 +310,37 @@ class Network(Wiring):
 
     def traffic(self, port: str | PortRef) -> tuple[Traffic, Traffic]:
         """What came into a port, from its device or its peer, and what went out of it, clones included."""
-        _, join = self._joined(port)
-        return self._counters.read(join.received), self._counters.read(join.sent)
+        found = self._passed(*self._joined(port))
+        self._rest()
+        return found
 
     @property
     def drops(self) -> dict[str, dict[str, int]]:
         """Drops by instance and reason; those between functions under "fabric"."""
-        found = {name: instance.drops for name, instance in self.instances.items()}
-        return {name: drops for name, drops in {**found, FABRIC: self._counters.drops}.items() if drops}
+        found = {name: self._instance(name).drops for name in self.instances}
+        found[FABRIC] = self._account.drops
+        self._rest()
+        return {name: drops for name, drops in found.items() if drops}
 
     def trace(self, packet: Packet | bytes, at: str | PortRef) -> Trace:
         """What would become of a packet that came into a port now; nothing is touched.
 
         ValueError: the kernel cannot try such a frame (fewer than 14 or more than 3500 bytes, cut IP headers).
         """
-        return Walk(self.instances, self.joins, packet, self._ref(at)).follow()
+        start = self._ref(at)
+        try:
+            return Walk(self.instances, self.joins, packet, start).follow()
+        finally:
+            self._touched |= set(self.instances.values())
+            self._rest()
 
     def balance(self) -> Balance:
         """Everything that came in or was made here against everything that left or ended, packet for packet."""
-        return Balance.read(self._counters, self.joins.values(), self.instances)
+        try:
+            return Balance.read(self._account, self.joins, self.instances)
+        finally:
+            self._touched |= set(self.instances.values())
+            self._rest()
 
     @property
     def storm(self) -> Storm:
@@ -353,9 +369,10 @@ class Network(Wiring):
         instance = self.instances[at.instance]
         if at.port not in instance.entrances:
             wire = self._around.take()
-            with edges.enter(at.port, instance.roots[INGRESS], self._counters.count()) as start:
+            with edges.enter(at.port, instance.door(INGRESS), self._nobody(instance)) as start:
                 self._around.lead(wire, start)
             instance.entrances[at.port] = wire
+            self._rest()
         self._around.send(finished(frame), instance.entrances[at.port])
 
     def _serve(self, instance: Instance) -> None:
@@ -363,9 +380,10 @@ class Network(Wiring):
         def post(port: int, frame: bytes) -> None:
             if port not in instance.exits:
                 wire = self._around.take()
-                with edges.depart(port, instance.loaded.nexts[INGRESS], self._counters.count()) as start:
+                with edges.enter(port, instance.exit(port), self._nobody(instance)) as start:
                     self._around.lead(wire, start)
                 instance.exits[port] = wire
+                self._rest()
             self._around.send(finished(frame), instance.exits[port])
         instance.function.post = post
 
@@ -374,8 +392,9 @@ class Network(Wiring):
             self._around.give(wire)
         instance.function.post = None
         self._slow.changed()
+        self._wake()
         grace.wait()
-        retire(self._counters, instance)
+        retire(self._account, instance)
         instance.close()
         self._pins.forget(instance.name)
 
@@ -401,7 +420,7 @@ class Network(Wiring):
         self._slow.changed()
         self._devices.leave()
         self._around.leave()
-        self._counters.close()
+        self._account.array.close()
         self._budget.close()
         self._place.release()
         self.instances.clear()
@@ -410,10 +429,12 @@ class Network(Wiring):
         self._place = None
 
     def _keep(self) -> None:
-        """Write down what is, once a change is complete."""
+        """A change is complete: write down what is, and give back the descriptors that were needed for it."""
+        self._rest()
         if self._place is not None:
             around = self._around.index
-            self._place.write(adoption.describe(self.name, around, self._devices, self.joins, self.instances))
+            kept = self._account.kept
+            self._place.write(adoption.describe(self.name, around, self._devices, kept, self.joins, self.instances))
 
     def _restore(self, document: Any) -> None:
         """Make the network what the document says: every slot is written anew, under the packets' feet."""
@@ -421,11 +442,10 @@ class Network(Wiring):
         self.joins |= adoption.joins(document)
         self._devices.group = self._around.group = document["group"]
         self._devices.mtu = document["mtu"]
-        joins = self.joins.values()
-        self._counters.taken({index for join in joins for index in (join.received, join.sent)})
-        self._around.adopt(document["device"], {join.wire for join in joins})
+        self._account.kept |= document["kept"]
+        self._around.adopt(document["device"], {join.wire for join in self.joins.values()})
         for name, function, versions in adoption.functions(document):
-            self.instances[name] = Instance(name, function, self.cache, self._pins.within(name), versions)
+            self.instances[name] = Instance(name, function, self.cache, self._pins.within(name), self._ring, versions)
             self._serve(self.instances[name])
             self._tell_flood(self.instances[name], max([0, *(at.port for at in self.joins if at.instance == name)]))
         for at, join in self.joins.items():
@@ -433,7 +453,7 @@ class Network(Wiring):
                 self._lead(at, join.peer)
         self._mending.adopt()
         links = {f"{at} {direction.name}" for at, join in self.joins.items() if join.edge for direction in Direction}
-        self._place.prune({"counts", "lost", "copies", "wires", "again", *links}, set(self.instances))
+        self._place.prune({"account", "copies", "wires", "again", *links}, set(self.instances))
 
     def __enter__(self) -> Self:
         return self

@@ -24,12 +24,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ..compiler.cache import Cache
-from ..kernel import Direction, Link, Map, MapSpec, NetworkNamespace, Program, filesystem, ring_spec, unpin
-from ..kernel.maps import MapKind
-from ..kernel.ring import RingBuffer
+from ..kernel import Direction, Link, Map, MapSpec, NetworkNamespace, Program, filesystem, unpin
 from ..language.function import Function
-from ..targets.bpf import FLOOD_SLOT
-from ..targets.bpf_loaded import RING, BpfLoaded, machine_map
+from ..targets.bpf_loaded import BpfLoaded
 from ..targets.homes import KernelHome
 
 DOCUMENT, PINS, LOCK = "topology.json", "bpf", "lock"
@@ -73,6 +70,10 @@ class Pins:
         except BaseException:
             made.close()
             raise
+
+    def rename(self, former: str, name: str) -> None:
+        """Let a pin take the place of another."""
+        self._path(former).replace(self._path(name))
 
     def link(self, name: str, program: Program, index: int, direction: Direction,
              namespace: NetworkNamespace | None, revision: int = 0) -> Link:
@@ -132,6 +133,9 @@ class Unpinned(Pins):
         return Map.create(spec)
 
     def keep(self, name: str, made: Map) -> None:
+        pass
+
+    def rename(self, former: str, name: str) -> None:
         pass
 
     def prune_tables(self, versions: dict[str, int], names: Iterable[str]) -> None:
@@ -219,14 +223,22 @@ class Place(Pins):
 class PinnedLoaded(BpfLoaded):
     """A function in the kernel whose maps are pinned; if they are there already, the function takes them over."""
 
-    def __init__(self, function: Function, stages: dict[str, str], pins: Pins, cache: Cache | None,
+    def __init__(self, function: Function, stages: dict[str, str], pins: Pins, cache: Cache | None, ring: int,
                  versions: dict[str, int]) -> None:
         self._pins, self._versions = pins, versions
-        super().__init__(function, "tc", stages, cache=cache, bare=False)
+        super().__init__(function, "tc", stages, cache=cache, bare=False, ring=ring)
 
-    def _make(self) -> None:
+    def _map(self, name: str, spec: MapSpec) -> Map:
+        return self._pins.map(name, spec)
+
+    def rest(self) -> None:
+        super().rest()
+        for home in self.homes.values():
+            home.map.rest()
+        self.slots.rest()
+
+    def _place(self) -> None:
         pins = self._pins
-        self.maps["@machine"] = machine_map()
         for name in self.function.tables:
             pin = pin_of(name, self._versions)
             if pins.holds(pin):
@@ -237,14 +249,6 @@ class PinnedLoaded(BpfLoaded):
             for name, home in self.homes.items():
                 home.map.pin(pins._path(pin_of(name, self._versions)))
         pins.prune_tables(self._versions, self.function.tables)
-        self.maps |= {name: home.map for name, home in self.homes.items()}
-        self.maps["@drops"] = pins.map("drops", MapSpec("drops", MapKind.PER_CPU_ARRAY, 4, 8, 256))
-        for stage in self.stages:
-            self.nexts[stage] = pins.map(f"next-{stage}", MapSpec("next", MapKind.PROGRAM_ARRAY, 4, 4, FLOOD_SLOT + 1))
-        if self.function.spec().events:
-            self.maps["@events"] = pins.map("events", ring_spec("events", RING))
-            self.ring = RingBuffer(self.maps["@events"])
-        self.configured()
 
 
 def pin_of(table: str, versions: dict[str, int]) -> str:

@@ -7,6 +7,8 @@ around: clones; walks that have used up the kernel's 33 tail calls; and frames o
 the far end of the device.
 
 A wire has two slots: `start`, where a clone begins, and `onward`, behind the egress of the function it comes from.
+Most networks have few links and a slot costs 8 bytes, so the array of wires begins small.  Only the program at the
+device looks into it; a larger one takes its place by an update of the link.
 """
 from __future__ import annotations
 
@@ -14,12 +16,13 @@ import itertools
 import os
 import socket
 
-from ..kernel import Direction, Link, MapKind, MapSpec, Netlink, NetworkNamespace, Program, interfaces, rcu
+from ..kernel import Direction, Link, Map, MapKind, MapSpec, Netlink, NetworkNamespace, Program, interfaces, rcu
 from . import edges
 from .edges import FROM_PYTHON, WIRE_BITS, Count
 from .pins import Pins
 
-MOST = 4096
+MOST = 1 << 20
+FIRST = 256                     # wires there is room for at first; doubled when they are used up
 MTU = 65535                     # a clone longer than the device's would vanish
 _SO_MARK = 36
 _numbers = itertools.count()
@@ -28,10 +31,12 @@ _numbers = itertools.count()
 class Recirculation:
     """Made and closed by a network; the device comes with the first link."""
 
-    def __init__(self, namespace: NetworkNamespace | None, count: Count, pins: Pins, group: int) -> None:
-        self.namespace, self._count, self._pins, self.group = namespace, count, pins, group
-        self._wires = pins.map("wires", MapSpec("wires", MapKind.PROGRAM_ARRAY, 4, 4, 2 * MOST))
-        self._free = list(range(MOST - 1, 0, -1))
+    def __init__(self, namespace: NetworkNamespace | None, account: Map, pins: Pins, group: int) -> None:
+        self.namespace, self._pins, self.group = namespace, pins, group
+        self._count = Count(account, -1, account)
+        self._wires = pins.map("wires", _spec(FIRST))
+        self._room = self._wires.spec.max_entries // 2
+        self._free = list(range(self._room - 1, 0, -1))
         self.index = 0                                      # of the device, once there is one
         self._link: Link | None = None
         self._socket: socket.socket | None = None
@@ -44,7 +49,7 @@ class Recirculation:
             index = 0x40000000 | (os.getpid() & 0x3fff) << 16 | number
             with Netlink(self.namespace) as netlink:
                 netlink.submit(interfaces.veth(f"a{index:x}", f"a{index:x}p", index=index, mtu=MTU, group=self.group,
-                                               up=True))
+                                                up=True))
                 self.index = index
                 netlink.submit(interfaces.change(f"a{index:x}p", up=True))
             self._attach()
@@ -56,7 +61,7 @@ class Recirculation:
 
     def adopt(self, index: int, wires: set[int]) -> None:
         """Go on with a device, and with these wires in use."""
-        self._free = [wire for wire in range(MOST - 1, 0, -1) if wire not in wires]
+        self._free = [wire for wire in range(self._room - 1, 0, -1) if wire not in wires]
         self.index = index
         if index:
             self._attach()
@@ -64,19 +69,42 @@ class Recirculation:
     def take(self) -> int:
         """The number of a wire nobody uses."""
         if not self._free:
-            raise ValueError(f"no wire is left: a network has {MOST - 1}, two for each link")
+            self._grow()
         return self._free.pop()
+
+    def _grow(self) -> None:
+        """Twice as many wires, in an array of their own; packets on their way meet the old one or the new one."""
+        if self._room == MOST:
+            raise ValueError(f"no wire is left: a network has {MOST - 1}, two for each link")
+        former, room = self._wires, self._room
+        larger = Map.create(_spec(2 * room))
+        try:
+            for key, identifier in former.items():
+                with Program.from_id(int.from_bytes(identifier, "little")) as program:
+                    larger.store(key, program)
+            self._pins.keep("wires-larger", larger)
+            if self._link is not None:
+                with edges.again(larger, self._count) as again:
+                    self._link.update(again)
+        except BaseException:
+            self._pins.unpin("wires-larger")
+            larger.close()
+            raise
+        self._pins.rename("wires-larger", "wires")
+        self._wires, self._room = larger, 2 * room
+        self._free = list(range(2 * room - 1, room - 1, -1))
+        former.close()
 
     def lead(self, wire: int, start: Program, onward: Program | None = None) -> None:
         """Say where the packets of a wire go on."""
         if onward is not None:
-            self._wires.store((wire + MOST).to_bytes(4, "little"), onward)
-        self._wires.store(wire.to_bytes(4, "little"), start)
+            self._wires.store(onward_of(wire).to_bytes(4, "little"), onward)
+        self._wires.store(start_of(wire).to_bytes(4, "little"), start)
 
     def give(self, wire: int) -> None:
         """The opposite of `take`; what is still on its way on this wire is dropped, and counted."""
-        self._wires.delete(wire.to_bytes(4, "little"))
-        self._wires.delete((wire + MOST).to_bytes(4, "little"))
+        self._wires.delete(start_of(wire).to_bytes(4, "little"))
+        self._wires.delete(onward_of(wire).to_bytes(4, "little"))
         self._free.append(wire)
 
     def send(self, frame: bytes, wire: int) -> None:
@@ -88,8 +116,14 @@ class Recirculation:
                 made.bind((f"a{device:x}p", 0))
                 return made
             self._socket = opened() if self.namespace is None else self.namespace.run(opened)
-        mark = 1 << WIRE_BITS | FROM_PYTHON | wire
+        mark = 1 << WIRE_BITS | FROM_PYTHON | start_of(wire)
         self._socket.sendmsg([frame], [(socket.SOL_SOCKET, _SO_MARK, mark.to_bytes(4, "little"))])
+
+    def rest(self) -> None:
+        """Give back the descriptors of what is pinned."""
+        self._wires.rest()
+        if self._link is not None:
+            self._link.rest()
 
     def close(self) -> None:
         self._pins.unpin("again")
@@ -108,4 +142,18 @@ class Recirculation:
         self._wires.close()
 
 
-__all__ = ["MOST", "Recirculation"]
+def _spec(room: int) -> MapSpec:
+    return MapSpec("wires", MapKind.PROGRAM_ARRAY, 4, 4, 2 * room)
+
+
+def start_of(wire: int) -> int:
+    """The slot where a clone on a wire begins."""
+    return 2 * wire
+
+
+def onward_of(wire: int) -> int:
+    """The slot where a packet on a wire goes on."""
+    return 2 * wire + 1
+
+
+__all__ = ["Recirculation", "onward_of", "start_of"]

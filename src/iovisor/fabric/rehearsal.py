@@ -2,7 +2,7 @@
 
 Two twins of an instance answer.  One is in the kernel: *the same image*, loaded bare against maps that are raw copies
 of the living ones, the ages of entries and the values of every CPU included, and run by BPF_PROG_TEST_RUN.  The tag the
-kernel gives it, a hash over the instructions, must be that of the program in the instance's root slot; this is checked,
+kernel gives it, a hash over the instructions, must be that of the program behind the instance's door; this is checked,
 not assumed.  The other is the reference in CPython, on the same entries; it explains (see `explanation`).
 
 The kernel's answer is the truth.  Where the reference differs, or tags do, the answer says so (`differences`), and what
@@ -23,14 +23,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from ..kernel import Map, MapFlag, MapKind, MapSpec, Program
-from ..kernel.ring import RingBuffer, ring_spec
 from ..language import machine
 from ..language.function import Function
 from ..language.layout import Record
 from ..language.machine import Machine
 from ..language.tables import TABLES, Home, TableSpec
 from ..language.verdicts import PUNT_KIND, Verdict
-from ..targets.bpf_loaded import RING, ZERO, BpfLoaded, parse_event
+from ..targets.bpf_loaded import BpfLoaded, parse_event
 from ..targets.homes import KernelHome
 from .explanation import Access, Carrier, Explained, Noted, explain
 from .instance import Instance
@@ -94,18 +93,15 @@ class Twin(BpfLoaded):
 
     def _make(self) -> None:
         self.compiled = dict(self._live.compiled)
-        self.maps |= {"@drops": Map.create(MapSpec("drops", MapKind.PER_CPU_ARRAY, 4, 8, 256)),
-                      "@machine": self._moment.map}
-        for stage in self.stages:
-            self.nexts[stage] = Map.create(MapSpec("next", MapKind.PROGRAM_ARRAY, 4, 4, 1))
-        if self.function.spec().events:
-            self.maps["@events"] = Map.create(ring_spec("events", RING))
-            self.ring = RingBuffer(self.maps["@events"])
+        super()._make()
+
+    def _machine(self) -> Map:
+        return self._moment.map
+
+    def _place(self) -> None:
         for name, home in self._live.homes.items():
             self.homes[name] = KernelHome(home.spec, Map.create(_roomier(home.map.spec, home.spec)))
             _copy(home, self.homes[name])
-        self.maps |= {name: home.map for name, home in self.homes.items()}
-        self.configured()
 
 
 class Rehearsal:
@@ -156,10 +152,8 @@ class Rehearsal:
         return verdict, event, ran.data[:12] + tag + ran.data[12:], ran.context[52:68]
 
     def _tags(self, stage: str) -> tuple[str, str]:
-        """Of the program in the root slot, and of the twin's."""
-        slot = self.instance.roots[stage].lookup(ZERO)
-        assert slot is not None
-        with Program.from_id(int.from_bytes(slot, "little")) as program:
+        """Of the program behind the door, and of the twin's."""
+        with Program.from_id(self.instance.behind(self.instance.door(stage))) as program:
             live = program.info().tag
         return live, self._kernel.programs[self.instance.loaded.stages[stage]].info().tag
 

@@ -55,7 +55,8 @@ from ..language.addresses import mac_address
 from ..language.verdicts import Dropped
 from . import edges
 from .attachments import Share
-from .edges import Count, Edge
+from .counters import Total
+from .edges import Count, Door, Edge
 
 CLAIM = 8192                    # bytes: 64 MACs and 64 VLANs in JSON, and names
 _TAGGED, _TAG = 20, 24          # vlan_present and vlan_tci of the context
@@ -133,7 +134,7 @@ def check(wanted: Claim, index: int, namespace: NetworkNamespace | None) -> int:
 # -- programs ---------------------------------------------------------------------------------------------------------
 
 
-def entry(port: int, root: Map, count: Count, share: Share, claim: Map, device: int, wire: int) -> Program:
+def entry(port: int, door: Door, count: Count, share: Share, claim: Map, device: int, wire: int) -> Program:
     """Frames of the share go into the function; copies of those to groups go around, on `wire`, by `device`."""
     return edges.loaded(f"share{port}", [
         move(R6, R1), map_index(R0, 3), *_tag_of_frame(), *_in_vlans(share, "theirs"),
@@ -141,22 +142,22 @@ def entry(port: int, root: Map, count: Count, share: Share, claim: Map, device: 
         jump_if(R4, ">", R3, "theirs"),
         load(R4, R2, 0, 1), jump_if(R4, "&", 1, "group"),
         load(R4, R2, 0, 4), load(R5, R2, 4, 2), *_among(share, R4, R5, "theirs"),
-        *edges.begin(port), *_untag(share), *count.passed(), move(R1, R6), tail_call(2, 0),
+        *edges.begin(port), *_untag(share), *count.passed(), move(R1, R6), tail_call(2, door.slot),
         *count.dropped(Dropped.UNWIRED),
         Label("group"),
         *count.passed(label="counted copy"),
         load(R9, R6, edges.MARK, 4), move(R2, 1 << edges.WIRE_BITS | wire), store(R6, edges.MARK, R2, 4),
         move(R1, R6), move(R2, device), move(R3, edges.INGRESS_FLAG), call(Helper.CLONE_REDIRECT),
         store(R6, edges.MARK, R9, 4), jump_if(R0, "==", 0, "copied"), *count.lost(Dropped.EGRESS), jump("theirs"),
-        Label("copied"), *count.passed(edges.ROUND),
-        Label("theirs"), leave(_NEXT)], [*count.maps, root, claim])
+        Label("copied"), *count.total(Total.ROUND),
+        Label("theirs"), leave(_NEXT)], [*count.maps, door.array, claim])
 
 
-def arrive(port: int, root: Map, count: Count, share: Share) -> Program:
+def arrive(port: int, door: Door, count: Count, share: Share) -> Program:
     """A copy has come around and goes into the function."""
     return edges.loaded(f"arrive{port}", [
-        move(R6, R1), *_untag(share), *edges.begin(port), move(R1, R6), tail_call(2, 0),
-        *count.dropped(Dropped.UNWIRED)], [*count.maps, root])
+        move(R6, R1), *_untag(share), *edges.begin(port), move(R1, R6), tail_call(2, door.slot),
+        *count.dropped(Dropped.UNWIRED)], [*count.maps, door.array])
 
 
 def output(edge: Edge, count: Count, share: Share) -> Program:

@@ -119,8 +119,10 @@ class SlowPath:
     async def _readable(self, loop: asyncio.AbstractEventLoop, instances: list[Instance]) -> None:
         """Wait until a ring has something to read, or instances change."""
         assert self._changed is not None
-        rings = [instance.loaded.ring for instance in instances
-                 if instance.loaded.ring is not None and instance in self._instances()]
+        present = [instance for instance in instances if instance in self._instances()]
+        for instance in present:
+            instance.rest()
+        rings = [instance.loaded.ring for instance in present if instance.loaded.ring is not None]
         numbers = [ring.fileno() for ring in rings]
         for number in numbers:
             loop.add_reader(number, self._changed.set)
@@ -177,6 +179,8 @@ class SlowPath:
                     await done
             except Exception:
                 self._failed(instance)
+            if instance in self._instances():
+                instance.rest()
 
 
 def finished(frame: bytes) -> bytes:

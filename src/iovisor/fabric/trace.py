@@ -28,7 +28,7 @@ from ..targets.bpf import FLOOD_SLOT
 from ..wire.dissection import changes
 from . import edges, itinerary
 from .explanation import Line
-from .instance import EGRESS, HOOK, INGRESS, MEMBER, Instance
+from .instance import EGRESS, HOOK, INGRESS, Instance
 from .joins import Join, PortRef
 from .rehearsal import Answer, Moment, Rehearsal, check
 
@@ -276,9 +276,7 @@ class Walk:
     def _flood(self, at: PortRef, walker: Walker, number: int) -> None:
         """A copy to every member but the port it came from, in the order of the flood program."""
         instance, copies = self._instances[at.instance], 0
-        for port in range(instance.flooded):
-            words = instance.words[MEMBER * port:MEMBER * port + 8]
-            device, wire = (int.from_bytes(words[i:i + 4], "little") for i in (0, 4))
+        for port, (device, wire) in enumerate(instance.members_of(instance.flooded)):
             if port == at.port or not device:
                 continue
             copies += 1
@@ -300,8 +298,7 @@ class Walk:
 
     def _wired(self, instance: Instance, stage: str, to: PortRef, number: int, walker: Walker) -> bool:
         """Whether the kernel's slot for a port holds a program; if not, the packet ends."""
-        slot = instance.loaded.nexts[stage].lookup(to.port.to_bytes(4, "little"))
-        wired = slot is not None and any(slot)
+        wired = instance.behind(instance.exit(to.port, stage)) != 0
         if wired != (to in self._joins):
             self.trace.disagreements.append(Disagreement(number, f"the kernel has {'a' if wired else 'no'} program for "
                                                          f"{to}, which is {'not ' if wired else ''}joined"))

@@ -35,6 +35,7 @@ def take_over(instance: Instance, kind: type[Function]) -> list[Conversion]:
     fresh, conversions, added = check(instance.name, old, kind)
     family = KINDS[loaded.target][0]()
     compiled = {entry: compile(kind, family, entry, instance.cache) for entry in loaded.stages.values()}
+    instance.wake()                             # the programs that keep the tables alive are about to go
     former = loaded.compiled, loaded.homes, loaded.maps
     loaded.homes, loaded.maps = dict(loaded.homes), dict(loaded.maps)
     for name in old.tables.keys() - fresh.tables.keys():

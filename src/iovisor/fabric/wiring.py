@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from ..kernel import BpfError, Direction, Link, NetworkNamespace, Program, rcu
-from . import edges, grace, recirculation, shares
+from . import edges, grace, shares
 from .attachments import Device, Share
-from .counters import Counters
+from .counters import Account, Traffic
 from .devices import Devices
-from .edges import Crossing
+from .edges import Count, Crossing
 from .instance import EGRESS, HOOK, INGRESS, Instance
 from .joins import Join, PortRef
-from .pins import Pins
-from .recirculation import Recirculation
+from .pins import Pins, Unpinned
+from .recirculation import Recirculation, onward_of, start_of
 from .shares import Claim
 from .storm import Budget
 
@@ -31,14 +31,15 @@ class Wiring:
         self.name, self.namespace, self._pins = name, namespace, pins
         self.instances: dict[str, Instance] = {}
         self.joins: dict[PortRef, Join] = {}
+        self._touched: set[Instance] = set()                # what may have descriptors to give back
         with ExitStack() as undo:
-            self._counters = Counters(pins)
-            undo.callback(self._counters.close)
+            self._account = Account(pins)
+            undo.callback(self._account.array.close)
             self._budget = Budget(pins)
             undo.callback(self._budget.close)
             self._devices = Devices(namespace, name, mtu)
             undo.callback(self._devices.leave)
-            self._around = Recirculation(namespace, self._counters.count(), pins, self._devices.group)
+            self._around = Recirculation(namespace, self._account.array, pins, self._devices.group)
             undo.callback(self._around.close)
             self._undo = undo.pop_all()
 
@@ -49,7 +50,7 @@ class Wiring:
         """Note a new join, its counters and its wire; if what is done meanwhile fails, nothing of it is left."""
         self.joins[at] = join
         try:
-            join.received, join.sent = self._counters.take(), self._counters.take()
+            join.before = self.instances[at.instance].counters.read(at.port)
             if join.peer is not None or join.shared:
                 join.wire = self._around.take()
             yield
@@ -65,18 +66,18 @@ class Wiring:
     def _lead(self, at: PortRef, to: PortRef) -> None:
         """Make what leaves `at` enter `to`; both are joined."""
         join = self.joins[at]
-        instance, target, around = self.instances[at.instance], self.instances[to.instance], self._around
-        crossing = Crossing(self.joins[to].received, instance.tail_calls, target.tail_calls, around.device,
-                            join.wire + recirculation.MOST)
-        with edges.hop(to.port, target.roots[INGRESS], self._counters.count(join.sent), crossing) as hop:
+        instance, target, around = self._instance(at.instance), self._instance(to.instance), self._around
+        crossing = Crossing(self._received(to), instance.tail_calls, target.tail_calls, around.device,
+                            onward_of(join.wire))
+        with edges.hop(to.port, target.door(INGRESS), self._sent(at), crossing) as hop:
             # A clone has the egress of the function it comes from still before it.
             if instance.has_egress:
-                with edges.enter(at.port, instance.roots[EGRESS], self._counters.count()) as start:
+                with edges.enter(at.port, instance.door(EGRESS), self._nobody(instance)) as start:
                     around.lead(join.wire, start, hop)
             else:
                 around.lead(join.wire, hop, hop)
             instance.lead(at.port, hop)
-        instance.member(at.port, around.device, join.wire)
+        instance.member(at.port, around.device, start_of(join.wire))
         self._tell_flood(instance, at.port)
 
     def _part(self, *ports: PortRef) -> None:
@@ -90,18 +91,17 @@ class Wiring:
                     self._around.give(join.wire)
             if any(join.edge is not None for join in gone.values()):
                 grace.wait()                    # until then packets are still counted
-            for join in gone.values():
-                if join.edge is not None and join.sent >= 0:
-                    for total, index in ((edges.RECEIVED, join.received), (edges.SENT, join.sent)):
-                        counted = self._counters.read(index)
-                        self._counters.add(total, counted.packets, counted.bytes)
-                self._counters.give(join.received, join.sent)
+            for at, join in gone.items():
+                if join.edge is not None:
+                    received, sent = self._passed(at, join)
+                    self._account.kept["received"] += received.packets
+                    self._account.kept["sent"] += sent.packets
             self._devices.remove(gone, [join.edge.index for join in self.joins.values()
                                         if join.edge is not None and isinstance(join.attachment, Device | Share)])
 
     def _shut(self, at: PortRef) -> None:
         """Let nothing in or out at a port, which stays joined."""
-        join, instance = self.joins[at], self.instances[at.instance]
+        join, instance = self.joins[at], self._instance(at.instance)
         for link in join.links:
             link.close()
         join.links.clear()
@@ -111,9 +111,14 @@ class Wiring:
         instance.member(at.port, 0)
         instance.lead(at.port, None)
 
+    def _passed(self, at: PortRef, join: Join) -> tuple[Traffic, Traffic]:
+        """What a port received and sent since it was joined."""
+        received, sent = self._instance(at.instance).counters.read(at.port)
+        return received - join.before[0], sent - join.before[1]
+
     def _open(self, at: PortRef) -> None:
         """Lead packets from a device to a port and back."""
-        instance, join = self.instances[at.instance], self.joins[at]
+        instance, join = self._instance(at.instance), self.joins[at]
         with rcu.expedited():
             self._lead_out(at)
             if join.shared:
@@ -121,23 +126,23 @@ class Wiring:
                 return
             assert join.edge is not None
             if instance.has_egress:
-                with edges.leaving(at.port, instance.roots[HOOK], self._counters.count()) as leaving:
+                with edges.leaving(at.port, instance.door(HOOK), self._nobody(instance)) as leaving:
                     join.links.append(self._tcx(at, leaving, join.edge.index, Direction.EGRESS))
-            root, count = instance.roots[INGRESS], self._counters.count(join.received)
+            door, count = instance.door(INGRESS), self._received(at)
             if isinstance(join.attachment, Device):
                 claim = Claim(self.name, str(at), self._devices.group)
-                with claim.map() as said, edges.entry(at.port, root, count, said) as entry:
+                with claim.map() as said, edges.entry(at.port, door, count, said) as entry:
                     join.links.append(self._claim(at, claim, entry, join.edge.index))
             else:
-                with edges.entry(at.port, root, count) as entry:
+                with edges.entry(at.port, door, count) as entry:
                     join.links.append(self._tcx(at, entry, join.edge.index, Direction.INGRESS))
 
     def _open_share(self, at: PortRef) -> None:
         instance, join = self.instances[at.instance], self.joins[at]
-        share, root, count = join.attachment, instance.roots[INGRESS], self._counters.count(join.received)
+        share, door, count = join.attachment, instance.door(INGRESS), self._received(at)
         assert isinstance(share, Share) and join.edge is not None
-        claim, around = Claim(self.name, str(at), self._devices.group, share), join.wire + recirculation.MOST
-        with claim.map() as said, shares.entry(at.port, root, count, share, said, self._around.device, around) as entry:
+        claim, around = Claim(self.name, str(at), self._devices.group, share), onward_of(join.wire)
+        with claim.map() as said, shares.entry(at.port, door, count, share, said, self._around.device, around) as entry:
             join.links.append(self._claim(at, claim, entry, join.edge.index))
 
     def _claim(self, at: PortRef, claim: Claim, program: Program, index: int) -> Link:
@@ -156,24 +161,27 @@ class Wiring:
         edge = join.edge
         assert edge is not None
         if isinstance(join.attachment, Share):
-            root, count = instance.roots[INGRESS], self._counters.count()
-            with (shares.output(edge, self._counters.count(join.sent), join.attachment) as output,
-                  shares.arrive(at.port, root, count, join.attachment) as arrive):
+            count = self._nobody(instance)
+            with (shares.output(edge, self._sent(at), join.attachment) as output,
+                  shares.arrive(at.port, instance.door(INGRESS), count, join.attachment) as arrive):
                 # Clones are checked like all that leaves: they go around, to where packets in line come out.
                 if instance.has_egress:
-                    with edges.enter(at.port, instance.roots[EGRESS], count) as start:
+                    with edges.enter(at.port, instance.door(EGRESS), count) as start:
                         self._around.lead(join.wire, start, arrive)
                 else:
                     self._around.lead(join.wire, output, arrive)
                 instance.lead(at.port, output)
-            instance.member(at.port, self._around.device, join.wire)
+            instance.member(at.port, self._around.device, start_of(join.wire))
         else:
             # Packets that pass the device's hook are counted there, and those in line by the program that sends them.
             inline = join.inline or not instance.has_egress
-            with (edges.output(edge, self._counters.count(join.sent if inline else 0)) as output,
-                  edges.passed(self._counters.count(join.sent)) as passed):
-                instance.lead(at.port, output, passed, inline)
-            instance.member(at.port, edge.index, 0, 0 if instance.has_egress else join.sent,
+            with edges.output(edge, self._sent(at) if inline else self._nobody(instance)) as output:
+                if instance.has_egress:
+                    with edges.passed(self._sent(at)) as passed:
+                        instance.lead(at.port, output, passed, inline)
+                else:
+                    instance.lead(at.port, output)
+            instance.member(at.port, edge.index, 0, not instance.has_egress,
                             edge.mtu + edges.ETHERNET if edge.mtu else 0xffffffff)
         self._tell_flood(instance, at.port)
 
@@ -187,14 +195,43 @@ class Wiring:
     def _tell_flood(self, instance: Instance, port: int = 0) -> None:
         """The flood program walks the ports up to the highest ever joined, and some: few joins need a new one."""
         if port >= instance.flooded:
-            ports = min(max(1 << port.bit_length(), 4), edges.PORTS)
-            count = self._counters.count(edges.FLOODS)
-            with edges.flood(instance.members, ports, count, self._budget.map) as flood:
+            ports = min(max(1 << port.bit_length(), 4), instance.ports)
+            with edges.flood(instance.members, ports, self._nobody(instance), self._budget.map) as flood:
                 instance.flood_by(flood)
             instance.flooded = ports
 
     def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction, revision: int = 0) -> Link:
         return self._pins.link(f"{at} {direction.name}", program, index, direction, self.namespace, revision)
+
+    # -- counting and descriptors -----------------------------------------------------------------------------------
+
+    def _received(self, at: PortRef) -> Count:
+        return Count(self.instances[at.instance].counters.array, 2 * at.port, self._account.array)
+
+    def _sent(self, at: PortRef) -> Count:
+        return Count(self.instances[at.instance].counters.array, 2 * at.port + 1, self._account.array)
+
+    def _nobody(self, instance: Instance) -> Count:
+        """For programs that count nothing but drops."""
+        return Count(instance.counters.array, -1, self._account.array)
+
+    def _rest(self) -> None:
+        """Give back what an operation opened.  The fabric's own maps are kept alive by what any instance floods by."""
+        for instance in self._touched:
+            instance.rest()
+        self._touched.clear()
+        if self.instances:
+            self._account.array.rest()
+            self._budget.map.rest()
+        if not isinstance(self._pins, Unpinned):
+            self._around.rest()
+            for join in self.joins.values():
+                for link in join.links:
+                    link.rest()
+
+    def _wake(self) -> None:
+        """Hold the fabric's own maps: the instance that keeps them alive may go."""
+        _ = self._account.array.fd, self._budget.map.fd
 
     # -- naming -----------------------------------------------------------------------------------------------------
 
@@ -202,6 +239,7 @@ class Wiring:
         if name not in self.instances:
             known = ", ".join(self.instances) or "none"
             raise ValueError(f"there is no instance {name!r}; instances are {known}")
+        self._touched.add(self.instances[name])
         return self.instances[name]
 
     def _ref(self, port: str | PortRef) -> PortRef:

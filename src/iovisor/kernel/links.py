@@ -86,6 +86,7 @@ class Link(Descriptor):
     """An open link."""
 
     __slots__ = ()
+    _opens = Command.LINK_GET_FD_BY_ID
 
     @classmethod
     def tcx(

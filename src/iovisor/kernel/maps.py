@@ -18,8 +18,10 @@ structures as values, which would tie this layer to a type system.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import functools
 import mmap
 import os
 import struct
@@ -33,6 +35,7 @@ from . import descriptor
 from .btf import Btf
 from .descriptor import Descriptor
 from .errors import BpfError
+from .memory import shared
 from .syscall import (
     NUMBER,
     Batch,
@@ -164,6 +167,7 @@ class _Information(ctypes.Structure):
     ]
 
 
+@functools.cache
 def possible_cpus() -> int:
     """How many CPUs the kernel is prepared for, which is the number of values per key of a per-CPU map."""
     with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
@@ -190,6 +194,7 @@ class Map(Descriptor):
         "_lock", "_value", "_key",
         "_input", "_output", "_next", "_input_at", "_output_at", "_next_at",
     )
+    _opens = Command.MAP_GET_FD_BY_ID
 
     def __init__(self, fd: int, spec: MapSpec) -> None:
         """Take over `fd`, which must be a map of that spec."""
@@ -265,9 +270,18 @@ class Map(Descriptor):
         """The identifier of the map in the system."""
         return int(describe(self.fd, _Information(), "map info").id)
 
-    def close(self) -> None:
-        self._input.map_fd = self._output.map_fd = self._next.map_fd = 0xFFFFFFFF
-        super().close()
+    def rest(self) -> None:
+        with self._lock:
+            super().rest()
+
+    def _number(self, fd: int) -> None:
+        super()._number(fd)
+        self._input.map_fd = self._output.map_fd = self._next.map_fd = fd & 0xFFFFFFFF
+
+    def _awake(self) -> None:
+        """Every operation begins so, inside the lock."""
+        if self._identifier and self._fd < 0:
+            _ = self.fd
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin at `path` inside a bpf file system."""
@@ -285,6 +299,7 @@ class Map(Descriptor):
         if len(key) != self._key_size:
             raise ValueError(f"map {self._name!r}: a key has {self._key_size} bytes, not {len(key)}")
         with self._lock:
+            self._awake()
             self._output.key = key
             if syscall(NUMBER, _LOOKUP, self._output_at, _OUTPUT_SIZE) == 0:
                 value: bytes = self._value.raw
@@ -322,6 +337,7 @@ class Map(Descriptor):
             )
         attributes = self._input
         with self._lock:
+            self._awake()
             attributes.key, attributes.value, attributes.flags = key, value, flags
             if syscall(NUMBER, _UPDATE, self._input_at, _INPUT_SIZE) == 0:
                 return
@@ -337,13 +353,15 @@ class Map(Descriptor):
         A program array takes its first program's kind, attach type and fragment support as law: others are
         EINVAL.
         """
-        self.update(key, struct.pack("=i", item if isinstance(item, int) else item.fd), flags)
+        with item.held() if isinstance(item, Descriptor) else contextlib.nullcontext(item) as number:
+            self.update(key, struct.pack("=i", number), flags)
 
     def delete(self, key: bytes) -> bool:
         """Remove `key`; was it there?"""
         if len(key) != self._key_size:
             raise ValueError(f"map {self._name!r}: a key has {self._key_size} bytes, not {len(key)}")
         with self._lock:
+            self._awake()
             self._input.key = key
             if syscall(NUMBER, _DELETE, self._input_at, _KEY_ONLY) == 0:
                 return True
@@ -355,6 +373,7 @@ class Map(Descriptor):
         if len(key) != self._key_size:
             raise ValueError(f"map {self._name!r}: a key has {self._key_size} bytes, not {len(key)}")
         with self._lock:
+            self._awake()
             self._output.key = key or None
             if syscall(NUMBER, int(Command.MAP_LOOKUP_AND_DELETE_ELEM), self._output_at, _OUTPUT_SIZE) == 0:
                 value: bytes = self._value.raw
@@ -367,6 +386,7 @@ class Map(Descriptor):
         if self._key_size or len(value) != self._value_size:
             raise ValueError(f"map {self._name!r}: push takes a value of {self._value_size} bytes and no key")
         with self._lock:
+            self._awake()
             self._input.key, self._input.value, self._input.flags = None, value, flags
             if syscall(NUMBER, _UPDATE, self._input_at, _INPUT_SIZE) == 0:
                 return
@@ -388,6 +408,7 @@ class Map(Descriptor):
 
     def _following(self, key: bytes | None) -> bytes | None:
         with self._lock:
+            self._awake()
             self._next.key = key
             if syscall(NUMBER, _NEXT, self._next_at, _OUTPUT_SIZE) == 0:
                 following: bytes = self._key.raw
@@ -507,13 +528,12 @@ class Map(Descriptor):
         """
         size = (self._value_size + 7 & ~7) * self.spec.max_entries
         page = mmap.PAGESIZE
-        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         try:
-            memory = mmap.mmap(self.fd, size + page - 1 & ~(page - 1), mmap.MAP_SHARED, protection)
+            memory = shared(self.fd, size + page - 1 & ~(page - 1), writable=writable)
         except OSError as error:
             advice = "create the map with MapFlag.MMAPABLE"
             raise BpfError(error.errno or 0, "map mmap", self._name, advice) from None
-        return memoryview(memory)[:size]
+        return memory[:size]
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd {self._fd}"

@@ -208,6 +208,7 @@ class Program(Descriptor):
     __slots__ = (
         "name", "kind", "log", "_lock", "_data", "_context", "_plain", "_full", "_plain_at", "_full_at",
     )
+    _opens = Command.PROG_GET_FD_BY_ID
 
     def __init__(self, fd: int, name: str, kind: int, log: str = "") -> None:
         """Take over `fd`, which must be a program."""
@@ -232,7 +233,12 @@ class Program(Descriptor):
 
         VerifierRejection if the verifier refuses; BpfError otherwise (EPERM, E2BIG, EINVAL).
         """
-        descriptors = [item if isinstance(item, int) else item.fd for item in maps]
+        with contextlib.ExitStack() as holding:
+            numbers = [item if isinstance(item, int) else holding.enter_context(item.held()) for item in maps]
+            return cls._load(spec, numbers, log_level)
+
+    @classmethod
+    def _load(cls, spec: ProgramSpec, descriptors: list[int], log_level: int) -> Self:
         array = (ctypes.c_int32 * max(len(descriptors), 1))(*descriptors)
         types = Btf.load(spec.btf) if spec.btf else None
         try:
@@ -285,10 +291,10 @@ class Program(Descriptor):
         """The identifier of the program in the system."""
         return int(describe(self.fd, _Information(), "program info").id)
 
-    def close(self) -> None:
+    def _number(self, fd: int) -> None:
+        super()._number(fd)
         if self._plain_at:
-            self._plain.prog_fd = self._full.prog_fd = 0xFFFFFFFF
-        super().close()
+            self._plain.prog_fd = self._full.prog_fd = fd & 0xFFFFFFFF
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin at `path` inside a bpf file system."""
@@ -309,6 +315,8 @@ class Program(Descriptor):
         if not self._plain_at:
             self._prepare()
         with self._lock:
+            if self._identifier and self._fd < 0:
+                _ = self.fd
             run = self._full if context else self._plain
             run.data_in = data
             run.data_size_in = len(data)

@@ -23,6 +23,7 @@ from typing import Self
 
 from .errors import BpfError
 from .maps import Map, MapKind, MapSpec
+from .memory import shared
 
 _BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
 _HEADER = 8
@@ -46,17 +47,14 @@ class RingBuffer:
         self._mask = ring.spec.max_entries - 1
         page = mmap.PAGESIZE
         try:
-            self._ours = mmap.mmap(ring.fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-            length = page + 2 * ring.spec.max_entries
-            self._theirs = mmap.mmap(ring.fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+            ours = shared(ring.fd, page)
+            everything = shared(ring.fd, page + 2 * ring.spec.max_entries, offset=page, writable=False)
         except OSError as error:
             raise BpfError(error.errno or errno.EINVAL, "ring map", ring.spec.name) from None
-        self._consumer = memoryview(self._ours).cast("Q")
-        everything = memoryview(self._theirs)
+        self._consumer = ours.cast("Q")
         self._producer = everything[:page].cast("Q")
         self._data = everything[page:]
         self._lengths = self._data.cast("I")
-        everything.release()
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
@@ -93,8 +91,6 @@ class RingBuffer:
         """Unmap; the map stays open. Safe to call twice."""
         for view in (self._consumer, self._producer, self._lengths, self._data):
             view.release()
-        self._ours.close()
-        self._theirs.close()
 
     def __enter__(self) -> Self:
         return self

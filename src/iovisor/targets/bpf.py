@@ -4,10 +4,12 @@ A program mentions *map number i* (`llvm.bpf.pseudo`, BPF_PSEUDO_MAP_IDX); the l
 code.  So code is position independent and can be kept as plain bytes.  Besides the function's own tables there are the
 platform's maps, named with an `@`:
 
-    @config     8 bytes of flags, then the configuration record; frozen, so the verifier folds it
+    @config     4 bytes of flags, 4 for where the stage's slots begin, then the configuration record; frozen, so the
+                verifier folds it
     @machine    clock, hash seed, chance: the four words of `language.machine.Machine`
-    @drops      per CPU, drops by reason
-    @next       program array: a slot per output port, and one for floods; wiring is a slot write
+    @drops      per CPU, drops by reason, all in one value: an entry each would cost an allocation each
+    @next       program array: a slot per output port, and one for floods; wiring is a slot write.  The stages of an
+                instance share it, one behind the other
     @events     ring buffer to Python
     @context    XDP only: what travels with a packet, one per CPU
 
@@ -30,7 +32,8 @@ from . import lowering
 MAP_BY_INDEX, VALUE_BY_INDEX = 5, 6         # BPF_PSEUDO_MAP_IDX, BPF_PSEUDO_MAP_IDX_VALUE, Linux 5.14
 BARE = 1                                    # flag in @config: return the verdict itself, for tests
 HANDED, PUNTED = 14, 15                     # of @drops, beside the reasons: packets for the host, and for Python
-FLOOD_SLOT = 256                            # of @next, behind the ports
+FLOOD_SLOT = 256                            # of the slots of a stage, behind the ports
+REASONS = 256                               # counted in @drops, 8 bytes each
 EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
 FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
 
@@ -90,7 +93,8 @@ class Bpf(Target):
         return emit.bounds
 
     def flags(self, emit: Emitter) -> str:
-        return emit.value(f"load i64, ptr {self.pseudo(emit, VALUE_BY_INDEX, '@config')}")
+        there = emit.value(f"load i32, ptr {self.pseudo(emit, VALUE_BY_INDEX, '@config')}")
+        return emit.value(f"zext i32 {there} to i64")
 
     def config(self, emit: Emitter) -> str:
         return emit.offset(self.pseudo(emit, VALUE_BY_INDEX, "@config"), 8)
@@ -107,9 +111,13 @@ class Bpf(Target):
     def count_drop(self, emit: Emitter, reason: str) -> None:
         """Count a drop by its reason, an i32 below 256."""
         index = emit.slot("i32")
-        emit.emit(f"store i32 {reason}, ptr {index}")
-        place = emit.helper(LOOKUP, "ptr", f"ptr {self.pseudo(emit, MAP_BY_INDEX, '@drops')}", f"ptr {index}")
-        with emit.when(emit.value(f"icmp ne ptr {place}, null")):
+        emit.emit(f"store i32 0, ptr {index}")
+        first = emit.helper(LOOKUP, "ptr", f"ptr {self.pseudo(emit, MAP_BY_INDEX, '@drops')}", f"ptr {index}")
+        with emit.when(emit.value(f"icmp ne ptr {first}, null")):
+            number = reason
+            if not reason.isdigit():
+                number = lowering.bounded(emit, emit.value(f"zext i32 {reason} to i64"), REASONS - 1)
+            place = emit.value(f"getelementptr i64, ptr {first}, i64 {number}")
             more = emit.value(f"add i64 {emit.value(f'load i64, ptr {place}')}, 1")
             emit.emit(f"store i64 {more}, ptr {place}")
 
@@ -337,9 +345,11 @@ class Bpf(Target):
         emit.emit(f"ret i32 {dropped}")
 
     def onward(self, emit: Emitter, slot: str) -> None:
-        """Tail-call what a slot of @next holds; falls through if it holds nothing."""
+        """Tail-call what a slot of the stage holds; falls through if it holds nothing."""
         array = self.pseudo(emit, MAP_BY_INDEX, "@next")
-        emit.emit(f"call i64 inttoptr (i64 {TAIL_CALL} to ptr)(ptr %ctx, ptr {array}, i32 {slot})")
+        first = emit.value(f"load i32, ptr {emit.offset(self.pseudo(emit, VALUE_BY_INDEX, '@config'), 4)}")
+        number = emit.value(f"add i32 {first}, {slot}")
+        emit.emit(f"call i64 inttoptr (i64 {TAIL_CALL} to ptr)(ptr %ctx, ptr {array}, i32 {number})")
 
     def leave_by(self, emit: Emitter, port: str) -> None:
         """Tell what comes next through which port the packet leaves, an i32."""

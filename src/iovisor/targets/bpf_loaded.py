@@ -4,7 +4,12 @@ An instance is made of images and nothing else: maps for its tables, a frozen ma
 loaded against them.  No compilation happens here, so the second instance of a kind costs a millisecond.
 
 *Bare* instances answer the verdict itself, for tests and measurements.  Others are joined to what comes next through
-`wires`, a program array with a slot per output port: see `@next` in bpf.py.
+`slots`, one program array, because each array is a descriptor that must stay open:
+
+    first stage: a slot a port, FLOOD_SLOT | second stage: a slot a port | ... | a *door* a stage
+
+A stage finds its part by the number in its configuration, which the verifier folds.  Doors are for those who lead
+packets here: they hold the stage's own program, so a new one takes over by one slot write.
 """
 from __future__ import annotations
 
@@ -40,17 +45,17 @@ from ..language.machine import Machine
 from ..language.packet import Packet
 from ..language.tables import Home, TableSpec
 from ..language.verdicts import PUNT_KIND, Verdict
-from .bpf import BARE, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, Bpf
+from .bpf import BARE, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, REASONS, Bpf
 from .homes import KernelHome
 from .tc import Tc
 from .verifier import refused
 from .xdp import Xdp
 
-RING = 1 << 20
+RING = 1 << 18             # bytes of a ring, unless the instance says something else
 ZERO = bytes(4)
 KINDS: dict[str, tuple[type[Bpf], ProgramKind, int]] = {
     "tc": (Tc, ProgramKind.SCHED_CLS, AttachType.TCX_INGRESS), "xdp": (Xdp, ProgramKind.XDP, AttachType.XDP)}
-_CONTROL = struct.Struct("<IIIII")
+_HEAD = struct.Struct("<II")
 
 
 @once
@@ -80,16 +85,16 @@ class BpfLoaded:
 
     def __init__(self, function: Function, target: str = "tc",
                  entries: Sequence[str] | Mapping[str, str] = ("ingress",), *, cache: Cache | None = None,
-                 bare: bool = True, level: int = 2, cpu: str = "v4") -> None:
+                 bare: bool = True, level: int = 2, cpu: str = "v4", ring: int = RING) -> None:
         """`entries` are the entries to load, or stages by name and the entry each runs: one entry may be loaded twice,
-        joined to different things.  A stage's own program array is `nexts[stage]`.
+        joined to different things.
         """
-        self.function, self.target, self.bare = function, target, bare
+        self.function, self.target, self.bare, self.room = function, target, bare, ring
         self.stages = dict(entries) if isinstance(entries, Mapping) else {entry: entry for entry in entries}
         family, self.kind, self.attach = KINDS[target]
         self.compiled: dict[str, Compiled] = {
             entry: compile(type(function), family(cpu, level), entry, cache) for entry in self.stages.values()}
-        self.nexts: dict[str, Map] = {}
+        self.bases, self.doors, self.size = slots(list(self.stages), function.spec().port_count)
         self.homes: dict[str, KernelHome] = {}
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
@@ -104,19 +109,28 @@ class BpfLoaded:
     # -- making -----------------------------------------------------------------------------------------------------
 
     def _make(self) -> None:
-        self.maps |= {
-            "@drops": Map.create(MapSpec("drops", MapKind.PER_CPU_ARRAY, 4, 8, 256)),
-            "@machine": machine_map()}
-        for stage in self.stages:
-            self.nexts[stage] = Map.create(MapSpec("next", MapKind.PROGRAM_ARRAY, 4, 4, FLOOD_SLOT + 1))
+        self.maps["@machine"] = self._machine()
+        for name, spec in (("drops", MapSpec("drops", MapKind.PER_CPU_ARRAY, 4, 8 * REASONS, 1)),
+                           ("next", MapSpec("next", MapKind.PROGRAM_ARRAY, 4, 4, self.size))):
+            self.maps[f"@{name}"] = self._map(name, spec)
         if self.target == "xdp":
             self.maps["@context"] = context_map()
         if self.function.spec().events:
-            self.maps["@events"] = Map.create(ring_spec("events", RING))
+            self.maps["@events"] = self._map("events", ring_spec("events", self.room))
             self.ring = RingBuffer(self.maps["@events"])
-        self.function.place(self._home)
+        self._place()
         self.maps |= {name: home.map for name, home in self.homes.items()}
         self.configured()
+
+    def _map(self, name: str, spec: MapSpec) -> Map:
+        return Map.create(spec)
+
+    def _machine(self) -> Map:
+        return machine_map()
+
+    def _place(self) -> None:
+        """Move the function's tables into the kernel."""
+        self.function.place(self._home)
 
     def _home(self, spec: TableSpec) -> Home:
         home = self.homes[spec.name] = KernelHome(spec)
@@ -124,22 +138,44 @@ class BpfLoaded:
 
     def configured(self) -> None:
         """Load the programs with the function's present configuration, frozen, and let go of the former."""
+        fresh: dict[str, Program] = {}
         record = bytes(self.function.config.record())
-        value = (BARE if self.bare else 0).to_bytes(8, "little") + record.ljust(-(-len(record) // 8) * 8, b"\0")
-        with Map.create(MapSpec("config", MapKind.ARRAY, 4, len(value), 1, MapFlag.READ_ONLY_PROGRAM)) as config:
-            config.update(ZERO, value)
-            config.freeze()
-            fresh = {stage: self._load(stage, config) for stage in self.stages}
+        padded = record.ljust(-(-len(record) // 8) * 8, b"\0")
+        try:
+            for stage in self.stages:
+                value = _HEAD.pack(BARE if self.bare else 0, self.bases[stage]) + padded
+                spec = MapSpec("config", MapKind.ARRAY, 4, len(value), 1, MapFlag.READ_ONLY_PROGRAM)
+                with Map.create(spec) as config:
+                    config.update(ZERO, value)
+                    config.freeze()
+                    fresh[stage] = self._load(stage, config)
+        except BaseException:
+            for program in fresh.values():
+                program.close()
+            raise
         former, self.programs = self.programs, fresh
         for program in former.values():
             program.close()
+
+    @property
+    def slots(self) -> Map:
+        """What the stages go on to, and their doors."""
+        return self.maps["@next"]
+
+    def rest(self) -> None:
+        """Give back the descriptors of what the programs behind the doors keep alive."""
+        for program in self.programs.values():
+            program.rest()
+        kept = {name for compiled in self.compiled.values() for name in compiled.image.maps}
+        for name in kept - {"@machine", "@context", "@config", "@next", "@events"}:
+            self.maps[name].rest()
 
     def _load(self, stage: str, config: Map) -> Program:
         entry, kind = self.stages[stage], type(self.function)
         image = self.compiled[entry].image
         spec = ProgramSpec(image.kind[:15], self.kind, image.code, "Dual BSD/GPL", image.btf, image.func_info,
                            image.line_info, self.attach)
-        maps = [{"@config": config, "@next": self.nexts[stage]}.get(name) or self.maps[name] for name in image.maps]
+        maps = [config if name == "@config" else self.maps[name] for name in image.maps]
         family = KINDS[self.target][0]()
         try:
             program = Program.load(spec, maps, 2 if dumping("verifier") else 0)
@@ -199,13 +235,9 @@ class BpfLoaded:
     @property
     def ends(self) -> dict[int, int]:
         """Packets that ended here, summed over CPUs: by reason, and at HANDED and PUNTED what is no drop."""
-        found = {}
-        for reason in range(256):
-            values = self.maps["@drops"].lookup_per_cpu(reason.to_bytes(4, "little")) or []
-            count = sum(int.from_bytes(v, "little") for v in values)
-            if count:
-                found[reason] = count
-        return found
+        values = self.maps["@drops"].lookup_per_cpu(ZERO) or []
+        counts = (sum(found) for found in zip(*(struct.unpack(f"<{REASONS}Q", value) for value in values), strict=True))
+        return {reason: count for reason, count in enumerate(counts) if count}
 
     @property
     def drops(self) -> dict[int, int]:
@@ -221,11 +253,9 @@ class BpfLoaded:
         for name, found in self.maps.items():
             if name not in ("@machine", "@context"):
                 found.close()
-        for array in self.nexts.values():
-            array.close()
         for home in self.homes.values():
             home.close()
-        self.programs, self.maps, self.homes, self.nexts = {}, {}, {}, {}
+        self.programs, self.maps, self.homes = {}, {}, {}
 
     def __enter__(self) -> Self:
         return self
@@ -233,6 +263,14 @@ class BpfLoaded:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+
+def slots(stages: Sequence[str], ports: int) -> tuple[dict[str, int], dict[str, int], int]:
+    """Where in the program array the slots of each stage begin, where its door is, and how many slots there are."""
+    bases, end = {}, 0
+    for stage in stages:
+        bases[stage], end = end, end + (ports if end else FLOOD_SLOT + 1)
+    return bases, {stage: end + number for number, stage in enumerate(stages)}, end + len(stages)
 
 
 def parse_event(function: Function, record: bytes) -> tuple[int, Record, Packet]:
