@@ -4,10 +4,13 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 
 from iovisor.model import Network, Refused, Tenant, dump, hops, load, load_data, normal, over_quota, together
+from iovisor.model.reading import read
 from iovisor.model.references import Hop
+from iovisor.model.writing import line as scalar
 from tests.model.kinds import KINDS
 from tests.model.strategies import networks
 
@@ -91,6 +94,30 @@ def test_the_normal_form_is_read_as_itself(data: Any) -> None:
     assert one(text) == content and dump(one(text)) == text
     assert one(json.dumps(data), "x.json") == content and one(json.dumps(once, indent="\t")) == content
     assert all(text.splitlines().count(line) for line in ("version: 1", "network: net"))
+
+
+def with_text_for_keys(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {str(key): with_text_for_keys(value) for key, value in data.items()}
+    return [with_text_for_keys(item) for item in data] if isinstance(data, list) else data
+
+
+@given(networks())
+def test_readers_of_yaml_1_1_see_the_same(data: Any) -> None:
+    content = load_data(data, KINDS).content
+    assert with_text_for_keys(yaml.safe_load(dump(content))) == normal(content)
+
+
+@pytest.mark.parametrize("text", [
+    "on", "No", "010", "0o10", "22:22", "10:20:30:40:50:59", "02:00:00:00:00:01", "1_000", "2001-12-14", ".inf",
+    ".5", "1e3", "0x1f", "0b1", "~", "null", "=", "<<", "- a", "a: b", "a #b", "#", "", " a", "a ", "a,b", "[a]",
+    "*a", "&a", "!a", "'", '"', "\\", "\n", "\t", "\x07", "\x85", "\u2028", "\ufeff", "é", "😀", "---", "...", "a:",
+    ":a", "?", "@a", "`a", "%a", "|", ">", "+1", "-1", "1.", "1.0", "1.2.3", "1:2:3.4", "y", "10.1.0.1", "::1",
+    "a/b", "2001-12-14 10:00:00", "0_7"])
+def test_any_text_stays_what_it_is(text: str) -> None:
+    written = f"x: [{scalar(text)}, {{k: {scalar(text)}}}]"
+    for found in (yaml.safe_load(written), *(node.plain() for node in read(written, "x"))):
+        assert found == {"x": [text, {"k": text}]}
 
 
 @given(networks())

@@ -16,8 +16,9 @@ FLAT_FROM = 3
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./](?:[A-Za-z0-9_./:+%@ -]*[A-Za-z0-9_./+%@-])?")
 _OTHERWISE = re.compile(
-    r"[-+.]?[0-9][0-9_]*(\.[0-9_]*)*([eE][-+]?[0-9]+)?|0[box][0-9a-fA-F_]+|[0-9]+(:[0-9]+)+(\.[0-9]*)?"
-    r"|\d{4}-\d\d?-\d\d?.*", re.IGNORECASE)
+    r"[-+.]?[0-9][0-9_]*(\.[0-9_]*)*([eE][-+]?[0-9]+)?|0[box][0-9a-fA-F_]+"
+    r"|[-+]?[1-9][0-9_]*(:[0-5]?[0-9])+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+\.[0-9_]*"
+    r"|[-+]?\.(inf|nan)|\d{4}-\d\d?-\d\d?.*", re.IGNORECASE)
 _WORD = re.compile(r"~|null|true|false|yes|no|on|off|y|n", re.IGNORECASE)
 _ADDRESS = re.compile(r"\d+(\.\d+){3}")
 
