@@ -12,6 +12,7 @@ from iovisor.compiler.cache import Cache
 from iovisor.control.access import Principal
 from iovisor.control.hosted import clear
 from iovisor.control.platform import Platform
+from iovisor.model import Tenant
 from tests.fabric.conftest import leaks, place
 from tests.fabric.hosts import Place
 
@@ -47,8 +48,11 @@ def end(platform: Platform) -> None:
 
 def apply(platform: Platform, text: str, sources: dict[str, str] | None = None, who: Principal = ADMIN,
           confirm: float = 0.0) -> list[int]:
-    """Apply a text; answers the revisions."""
+    """Apply a text; answers the revisions of its networks."""
     done = []
     for document, kinds in platform.read(who, text, "test.yaml", sources or {}):
+        if isinstance(document.content, Tenant):
+            platform.put_tenant(who, document.content)
+            continue
         done.append(platform.apply(who, platform.intent(document, kinds), confirm=confirm).after)
     return done

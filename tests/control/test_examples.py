@@ -1,0 +1,110 @@
+"""The examples' documents carry the packets that they say they do.
+
+Their endpoints are attached to hosts here by device, whatever they are attached to on their readers' machines.
+"""
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iovisor.kernel import Netlink, addresses, interfaces
+from iovisor.model.reading import read
+from tests.control.conftest import Platforms, apply
+from tests.fabric.hosts import FAR, Host, Place
+
+pytestmark = pytest.mark.root
+EXAMPLES = Path(__file__).parents[2] / "examples"
+Places = Callable[[int], Place]
+
+
+def rebound(text: str, at: Place) -> tuple[str, dict[str, Host]]:
+    """The documents, attached to hosts that have their endpoints' addresses; and the hosts, by what stood there."""
+    hosts: dict[str, Host] = {}
+    for document in read(text, "example"):
+        data = document.plain()
+        for endpoint in data.get("endpoints", {}).values():
+            where = endpoint["netns"]
+            host = hosts[where] = at.hosts[len(hosts)]
+            with Netlink(host.namespace) as netlink:
+                if "mac" in endpoint:
+                    netlink.submit(interfaces.change("eth0", mac=bytes.fromhex(endpoint["mac"].replace(":", ""))))
+                netlink.submit(addresses.add(FAR + host.number, endpoint["address"]))
+    return re.sub(r"netns: ([\w-]+)", lambda found: f"device: p{hosts[found[1]].number}", text), hosts
+
+
+@contextmanager
+def saying(what: bytes, host: Host, port: int) -> Iterator[None]:
+    """A server that says one thing to whoever connects."""
+    def serve() -> socket.socket:
+        made = socket.create_server(("", port))
+        made.settimeout(20)
+        return made
+    listening = host.namespace.run(serve)
+
+    def answer() -> None:
+        try:
+            while True:
+                with listening.accept()[0] as connection:
+                    connection.sendall(what)
+        except OSError:
+            return
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
+
+
+def heard(host: Host, address: str, port: int, patience: float = 10.0) -> bytes | None:
+    """What a server says; None if none is reached."""
+    def ask() -> bytes | None:
+        try:
+            with socket.create_connection((address, port), timeout=patience) as connection:
+                return connection.recv(100)
+        except OSError:
+            return None
+    return host.namespace.run(ask)
+
+
+def talked(function: Any) -> set[str]:
+    return {talk["address"] for talk in function.most()}
+
+
+def pings(host: Host, address: str, patience: int = 10) -> bool:
+    done = host.namespace.execute(["ping", "-c", "1", "-W", str(patience), address], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def test_two_tenants_with_the_same_addresses(place: Places, platform: Platforms) -> None:
+    at = place(6)
+    text, hosts = rebound((EXAMPLES / "two-tenants.yaml").read_text(), at)
+    apply(platform(at), text)
+    with saying(b"acme", hosts["acme-db"], 5432), saying(b"zenith", hosts["zenith-db"], 5432), \
+            saying(b"hidden", hosts["acme-db"], 22):
+        for tenant in ("acme", "zenith"):
+            assert heard(hosts[f"{tenant}-web"], "10.1.0.20", 5432) == tenant.encode()
+            assert pings(hosts[f"{tenant}-web"], "10.1.0.12") and not pings(hosts[f"{tenant}-web"], "10.1.0.20", 1)
+        assert heard(hosts["acme-web"], "10.1.0.20", 22, 1) is None
+
+
+def test_a_chain_with_a_function_of_ones_own(place: Places, platform: Platforms) -> None:
+    at = place(3)
+    text, hosts = rebound((EXAMPLES / "service-chain.yaml").read_text(), at)
+    here = platform(at)
+    apply(here, text, {"talkers.py": (EXAMPLES / "talkers.py").read_text()})
+    with saying(b"page", hosts["server"], 80), saying(b"hidden", hosts["server"], 81):
+        assert heard(hosts["client"], "10.2.0.20", 80) == b"page"
+        assert heard(hosts["client"], "10.2.0.20", 81, 1) is None
+    assert pings(hosts["client"], "10.2.0.21")
+    most = here.call("acme", "chain", lambda running: talked(running.instances["count"].function))
+    assert most == {"10.2.0.10", "10.2.0.20", "10.2.0.21"}
