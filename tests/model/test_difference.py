@@ -56,6 +56,17 @@ def test_rules_are_known_by_their_names(new: list[Any], gone: set[str]) -> None:
     assert changed == gone
 
 
+def test_long_lists() -> None:
+    rules = [{"name": f"rule{n}", "number": n} for n in range(1000)]
+    turned = [*rules[500:], {"name": "new"}, *rules[1:500]]
+    found, = edits(rules, turned)
+    assert [item.sign for item in found.items].count("~") == 499        # the shorter part moves
+    assert edited(rules, [found]) == turned
+    same = [{"x": 1}] * 3000
+    found, = edits(same, [*same, {"x": 2}])
+    assert found.items == () and edited(same, [found]) == [*same, {"x": 2}]
+
+
 BASE = """
 version: 1
 tenant: acme

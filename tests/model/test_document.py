@@ -153,6 +153,14 @@ def test_data_has_no_places() -> None:
     assert str(caught.value) == "request: functions.a.kind: there is no kind 'swich'\n    did you mean switch?"
 
 
+def test_a_flood_of_mistakes_is_cut_short() -> None:
+    members = "".join(f"- [web{n}, lan]\n" for n in range(20_000))
+    with pytest.raises(Refused) as caught:
+        load(f"version: 1\ntenant: a\nnetwork: b\nfunctions: {{lan: switch}}\nlinks:\n{members}", "x.yaml", KINDS)
+    assert len(caught.value.problems) == 501
+    assert str(caught.value.problems[0]).startswith("x.yaml:1:1: there are more than 500 mistakes in it\n")
+
+
 TENANT = """
 version: 1
 tenant: acme

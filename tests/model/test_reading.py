@@ -99,6 +99,10 @@ def test_a_bomb_is_measured_and_not_unfolded() -> None:
     assert message.endswith("the document unfolds to more than 200,000 values")
 
 
+def test_a_flood_of_mistakes_is_cut_short() -> None:
+    assert len(refused("a: 1\n" * 10_000)) == 501
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-10**12, 10**12) | TEXT
                     | st.floats(allow_nan=False, allow_infinity=False, width=32),

@@ -29,6 +29,10 @@ What = Literal["tenant", "network", "function", "endpoint", "link"]
 GROUPS: dict[What, str] = {"function": "functions", "endpoint": "endpoints"}
 
 
+#: Items of an old list times those of the new one: beyond it, a list without names is changed as a whole.
+MOST_PAIRS = 4_000_000
+
+
 class Nothing:
     """Stands for the value of a field that is not there."""
 
@@ -223,7 +227,7 @@ def _items(old: list[Any], new: list[Any]) -> tuple[Item, ...]:
     names = _names(old), _names(new)
     if names[0] is not None and names[1] is not None:
         return _by_name(old, new, names[0], names[1])
-    return _by_content(old, new)
+    return _by_content(old, new) if len(old) * len(new) <= MOST_PAIRS else ()
 
 
 def _names(items: list[Any]) -> list[str] | None:
@@ -234,30 +238,32 @@ def _names(items: list[Any]) -> list[str] | None:
 
 
 def _by_name(old: list[Any], new: list[Any], before: list[str], after: list[str]) -> tuple[Item, ...]:
-    stay = [before.index(name) for name in after if name in before]
-    still = _rising(stay)
+    place = {name: index for index, name in enumerate(before)}
+    still = _rising([place[name] for name in after if name in place])
     found = []
     for index, name in enumerate(after):
-        if name not in before:
+        was = place.pop(name, None)
+        if was is None:
             found.append(Item(name, None, index, new[index]))
-            continue
-        was = before.index(name)
-        found.append(Item(name, was, index, new[index], was not in still, edits(old[was], new[index])))
-    for index, name in enumerate(before):
-        if name not in after:
-            found.append(Item(name, index, None, old[index]))
-    return tuple(found)
+        else:
+            found.append(Item(name, was, index, new[index], was not in still, edits(old[was], new[index])))
+    return (*found, *(Item(name, index, None, old[index]) for name, index in place.items()))
 
 
 def _rising(numbers: list[int]) -> set[int]:
     """A longest subsequence that rises: those that stay in place while the others move."""
-    tails: list[int] = []
-    chains: list[tuple[int, ...]] = []
+    tails: list[int] = []           # the smallest last number of a subsequence of each length
+    before: dict[int, int] = {}     # of each number, the one before it there
     for number in numbers:
         at = bisect_left(tails, number)
-        chain = (*(chains[at - 1] if at else ()), number)
-        tails[at:at + 1], chains[at:at + 1] = [number], [chain]
-    return set(chains[-1]) if chains else set()
+        if at:
+            before[number] = tails[at - 1]
+        tails[at:at + 1] = [number]
+    found = set(tails[-1:])
+    while tails and tails[-1] in before:
+        tails[-1] = before[tails[-1]]
+        found.add(tails[-1])
+    return found
 
 
 def _by_content(old: list[Any], new: list[Any]) -> tuple[Item, ...]:

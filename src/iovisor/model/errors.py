@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeAlias
 
+COMPARED = 200  # names that one is compared with
 SHOWN = 16      # names of what there is, before the rest is only counted
 #: The way into a document: names of fields and numbers of items.
 Path: TypeAlias = tuple[str | int, ...]
@@ -78,7 +79,11 @@ def near(name: object, known: Iterable[str]) -> str:
     """The known name that was meant; empty if none is near."""
     if not isinstance(name, str):
         return ""
-    lower = {one.lower(): one for one in known}
+    lower = {one.lower(): one for one in known if abs(len(one) - len(name)) < 4}
+    if len(lower) > COMPARED:
+        lower = {text: one for text, one in lower.items() if text[:2] == name[:2].lower()}
+    if len(lower) > COMPARED:
+        return ""
     found = get_close_matches(name.lower(), lower, 1, 0.6)
     return lower[found[0]] if found else ""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .errors import Problem, Refused
-from .tree import Node, Place
+from .tree import MOST, Node, Place
 
 MOST_BYTES = 4 << 20
 MOST_NODES = 200_000
@@ -85,6 +85,8 @@ class _Reader:
 
     def problem(self, place: Place, what: str, fix: str = "") -> None:
         self.problems.append(Problem(self.file, *place, (), what, fix))
+        if len(self.problems) > MOST:
+            raise Refused(self.problems)
 
     def begin(self, source: str | bytes) -> Iterator[Any]:
         """The first event of each document's content."""

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import Path, Problem
+from .errors import Path, Problem, Refused
 
 Place = tuple[int, int]
+MOST = 500
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,18 @@ class Node:
 
 
 class Problems:
-    """Collects the problems of one document."""
+    """Collects the problems of one document.  Refused when there are too many: nobody reads on, and finding them would
+    keep a daemon busy."""
 
     def __init__(self, file: str, tree: Node) -> None:
         self.file, self.tree, self.found = file, tree, list[Problem]()
 
     def add(self, path: Path, what: str, fix: str = "", *, key: bool = False, warning: bool = False) -> None:
         """What is wrong at a path; with `key`, with the name and not the value."""
+        if len(self.found) == MOST:
+            self.found.append(Problem(self.file, *self.tree.place, (), f"there are more than {MOST} mistakes in it",
+                                      "mend these first"))
+            raise Refused(problem for problem in self.found if not problem.warning)
         line, column = self.tree.place_of(path, key)
         self.found.append(Problem(self.file, line, column, path, what, fix, warning))
 
