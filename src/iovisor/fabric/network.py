@@ -250,6 +250,7 @@ class Network(Wiring):
         if kind is None:
             instance.loaded.configured()
             instance.settle(self._inline(instance))
+            self._rest()
             return instance.function
         old = instance.function
         conversions = upgrade.take_over(instance, kind)

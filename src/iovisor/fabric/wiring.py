@@ -56,6 +56,7 @@ class Wiring:
             yield
         except BaseException:
             self._part(at)
+            self._rest()
             raise
 
     def _turn(self, at: PortRef, to: PortRef) -> None:
