@@ -15,7 +15,7 @@ import pytest
 from iovisor.compiler.cache import Cache
 from iovisor.functions.router import Router
 from iovisor.functions.router.fragments import cut
-from iovisor.functions.router.tables import Mark, Near4, Near6, Reason, RouteKind, State
+from iovisor.functions.router.tables import Mark, Near4, Near6, Reason, State
 from iovisor.language import SECOND, Clock, ConfigError, Packet, Prefix, ipv4_address, ipv6_address, prefix
 from iovisor.language.verdicts import FORWARD_KIND, PUNT_KIND
 from iovisor.testing import Arrival, agree
@@ -577,7 +577,7 @@ def test_routes_are_fed_and_configuration_goes_first(bench: Bench) -> None:
     assert bench.one(to("203.0.113.5") / udp())[0] == 2
     router.feed(prefix("192.0.2.0/24"), [(gateway, 2, 1)])
     assert bench.one(to("192.0.2.5") / udp())[0] == 1
-    router.feed(prefix("203.0.113.0/24"), RouteKind.BLACKHOLE)
+    router.feed(prefix("203.0.113.0/24"), "blackhole")
     bench.dropped(to("203.0.113.5") / udp(), Reason.BLACKHOLE)
     router.feed(prefix("203.0.113.0/24"), None)
     assert bench.one(to("203.0.113.5") / udp())[1][34:36] == b"\x03\x00"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -17,7 +18,8 @@ from .netlink import CREATE, EXCLUSIVE, REPLACE, Netlink, Request, attribute, at
 NEW, DELETE, GET = 24, 25, 26
 MAIN, LOCAL = 254, 255
 _MESSAGE = struct.Struct("=BBBBBBBBI")
-_DESTINATION, _INTERFACE, _GATEWAY, _PRIORITY, _SOURCE, _TABLE = 1, 4, 5, 6, 7, 15
+_DESTINATION, _INTERFACE, _GATEWAY, _PRIORITY, _SOURCE, _MULTIPATH, _TABLE = 1, 4, 5, 6, 7, 9, 15
+_HOP = struct.Struct("=HBBi")
 _STATIC = 4
 _UNIVERSE, _LINK, _HOST, _NOWHERE = 0, 253, 254, 255
 
@@ -36,8 +38,18 @@ class RouteKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class NextHop:
+    """One of several ways a route leads."""
+
+    gateway: IPv4Address | IPv6Address | None
+    interface: int
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """A route. `interface` 0 and `gateway` None where there is none; the smallest `priority` wins."""
+    """A route. `interface` 0 and `gateway` None where there is none; the smallest `priority` wins. `several` are the
+    next hops of a route that has more than one."""
 
     destination: IPv4Network | IPv6Network
     gateway: IPv4Address | IPv6Address | None = None
@@ -47,6 +59,7 @@ class Route:
     table: int = MAIN
     kind: int = RouteKind.UNICAST
     protocol: int = _STATIC
+    several: tuple[NextHop, ...] = ()
 
     @classmethod
     def parse(cls, body: bytes) -> Route:
@@ -64,6 +77,7 @@ class Route:
             table=_unsigned(found.get(_TABLE)) or table,
             kind=kind,
             protocol=protocol,
+            several=tuple(_hops(found.get(_MULTIPATH, b""))),
         )
 
 
@@ -145,6 +159,14 @@ def _body(
     protocol = 0 if removing else _STATIC
     head = _MESSAGE.pack(family, network.prefixlen, 0, 0, short_table, protocol, scope, kind, 0)
     return head + b"".join(parts)
+
+
+def _hops(payload: bytes) -> Iterator[NextHop]:
+    while len(payload) >= _HOP.size:
+        length, _, more, interface = _HOP.unpack_from(payload)
+        gateway = attributes(payload[:length], _HOP.size).get(_GATEWAY)
+        yield NextHop(ip_address(gateway) if gateway else None, interface, more + 1)
+        payload = payload[max(length + 3 & ~3, _HOP.size):]
 
 
 def _unsigned(payload: bytes | None) -> int:

@@ -40,6 +40,9 @@ addresses, protocol and ports; a hop that goes moves few flows but its own.  `bl
 autoconfiguration: `interval` (200s), `lifetime` (30m), `valid` (1d), `preferred` (4h), `name_servers`, `managed`,
 `other`, `mtu`.
 
+A routing daemon's routes come by `feed`, prefix by prefix; `iovisor.fabric.mirror` feeds those that FRR or BIRD put
+into a kernel table.  What is configured goes before what is fed.
+
 ## Tables
 
 | table | entries | |
@@ -101,7 +104,7 @@ from typing import Any
 
 from iovisor.language import Prefix, action, ipv4_text, ipv6_text, mac_text, now
 
-from .settings import RouterConfig
+from .settings import KINDS, RouterConfig
 from .spread import Groups, Hopping
 from .tables import PORTS, RULES, Link, Policy, Reason, Route4, Route6, RouteKind, State
 from .upkeep import ANNOUNCEMENTS, Upkeep
@@ -180,18 +183,17 @@ class Router(Upkeep):
 
     # -- routes from elsewhere ---------------------------------------------------------------------------------------
 
-    def feed(self, prefix: Prefix, hops: list[tuple[int, int, int]] | RouteKind | None, table: int = 0) -> None:
-        """What a routing protocol says: next hops as (gateway, port, weight), a kind that blocks, or None for gone.
-
-        A gateway of 0 is a connected network.  What is configured goes first.
+    def feed(self, prefix: Prefix, way: list[tuple[int, int, int]] | str | None, table: int = 0) -> None:
+        """What a routing protocol says: next hops as (gateway, port, weight), `blackhole`, `unreachable` or
+        `prohibit`, or None for gone.  A gateway of 0 is a connected network.  What is configured goes first.
         """
         place = (table, prefix)
-        if hops is None:
+        if way is None:
             self.fed.pop(place, None)
-        elif isinstance(hops, RouteKind):
-            self.fed[place] = Hopping(hops, 0)
+        elif isinstance(way, str):
+            self.fed[place] = Hopping(KINDS[way], 0)
         else:
-            self.fed[place] = Hopping.of(hops)
+            self.fed[place] = Hopping.of(way)
         self.settle(place)
 
     # -- actions -----------------------------------------------------------------------------------------------------
