@@ -24,7 +24,8 @@ SOURCE = ROOT / "src" / "iovisor"
 LAYERS: dict[str, set[str]] = {
     "language": set(),
     "wire": {"language"},
-    "functions": {"language", "wire"},
+    "parts": {"language", "wire"},
+    "functions": {"language", "wire", "parts"},
     "compiler": {"language"},
     "kernel": set(),
     "targets": {"language", "compiler", "kernel"},

@@ -346,7 +346,7 @@ def _control_only(build: Expressions, request: Request) -> Value:
     raise CompileError(f"`{request.name}` is for the control path", request.span)
 
 
-RULES |= {Hash.create: _control_only, Lpm.__setitem__: _control_only}
+RULES |= {Table.update: _control_only, Hash.create: _control_only, Lpm.__setitem__: _control_only}
 
 
 def _owner(request: Request) -> Value:

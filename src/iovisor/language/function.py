@@ -237,9 +237,10 @@ def _specify(cls: type[Function]) -> FunctionSpec:
             count += 1
     if count > MOST:
         raise DeclarationError(f"{cls.__name__} declares {count} ports; {MOST} is the most")
+    known = config.types.keys() | {name for name in dir(config) if isinstance(getattr(config, name), property)}
     for described in [inside for whole in tables.values() for inside in (whole, whole.inner) if inside is not None]:
         for what in (described.size, described.ttl):
-            if isinstance(what, str) and what not in config.types:
+            if isinstance(what, str) and what not in known:
                 raise DeclarationError(f"{cls.__name__}.{described.name}: {config.__name__} has no field {what!r}")
     methods = _methods(cls, "")
     for name, part in parts.items():

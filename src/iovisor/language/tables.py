@@ -18,7 +18,7 @@ evicts by declaration.  Nothing is lost silently.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args, get_origin
@@ -86,6 +86,8 @@ class Home(Protocol):
     def lookup(self, key: bytes) -> bytearray | None: ...
     def update(self, key: bytes, value: bytes, mode: int) -> bool: ...
     def delete(self, key: bytes) -> bool: ...
+    def store(self, entries: dict[bytes, bytes]) -> bool:
+        """`update` of many; False if there was no room for one."""
     def items(self) -> Iterator[tuple[bytes, bytes]]: ...
     def every(self, key: bytes) -> list[bytes]:
         """The values of all CPUs of a per-CPU table; of any other, the value alone."""
@@ -139,6 +141,9 @@ class PythonHome:
     def delete(self, key: bytes) -> bool:
         self.nested.pop(key, None)
         return self.entries.pop(key, None) is not None
+
+    def store(self, entries: dict[bytes, bytes]) -> bool:
+        return all(self.update(key, value, ANY) for key, value in entries.items())
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         if self.spec.kind in ("array", "counter"):
@@ -276,6 +281,17 @@ class Table(Generic[K, V]):
         for key, _ in list(self.home.items()):
             self.home.delete(key)
         self._wrote()
+
+    def update(self, entries: Mapping[Any, V]) -> None:
+        """Store many entries, those only that differ from what is there; rejects if they do not all fit."""
+        if self.spec.ttl or self.spec.inner is not None:
+            raise TypeError(f"{self.spec.name} is written entry by entry")
+        there = dict(self.home.items())
+        wanted = {self._key(key): encode(self.spec.value, value) for key, value in entries.items()}
+        fits = self.home.store({key: raw for key, raw in wanted.items() if there.get(key) != raw})
+        self._wrote()
+        if not fits:
+            raise Reject(Dropped.TABLE_FULL)
 
     def sweep(self) -> int:
         """Remove the dead of a mortal table; answers how many."""
@@ -480,7 +496,7 @@ def table(size: int | str, *, ttl: int | str = 0, per_cpu: bool = False, inner: 
           init: Literal[False] = False) -> Any:
     """Declare a table of `size` entries: `flows: Lru[Flow, State] = table(65536, ttl=60 * SECOND)`.
 
-    `size` and `ttl` may name a configuration field.  `inner=table(…)` gives the size of each nested table.
+    `size` and `ttl` may name a configuration field or property.  `inner=table(…)` gives the size of each nested table.
     """
     return Declared(size, ttl, per_cpu, inner)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from ..kernel import BpfError, Map, MapFlag, MapKind, MapSpec
 from ..language.errors import Reject
-from ..language.tables import TableSpec
+from ..language.tables import ANY, TableSpec
 from ..language.verdicts import Dropped
 
 KINDS = {("hash", False): MapKind.HASH, ("hash", True): MapKind.PER_CPU_HASH, ("lru", False): MapKind.LRU_HASH,
@@ -67,6 +67,17 @@ class KernelHome:
 
     def delete(self, key: bytes) -> bool:
         return self.map.delete(key)
+
+    def store(self, entries: dict[bytes, bytes]) -> bool:
+        if self.spec.per_cpu:
+            return all(self.update(key, value, ANY) for key, value in entries.items())
+        try:
+            self.map.update_batch(entries.items())
+        except BpfError as error:
+            if error.errno in REFUSED:
+                return False
+            raise
+        return True
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         if self.spec.inner is not None:

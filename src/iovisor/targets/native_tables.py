@@ -142,6 +142,9 @@ class NativeHome:
             self.nested.pop(self._inner_address(key), None)
         return bool(self.runtime.delete(self.address, self._sized(key, self.key_size, "key")))
 
+    def store(self, entries: dict[bytes, bytes]) -> bool:
+        return all(self.update(key, value, ANY) for key, value in entries.items())
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every entry, as copies made at once.  The values of a nested table are addresses."""
         found, cursor, index = [], ctypes.c_int64(0), 0
