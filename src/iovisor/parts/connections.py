@@ -54,13 +54,13 @@ from iovisor.language import (
     u32,
     u64,
 )
-from iovisor.wire.checksum import MASK48, fold, is_right, of_tcp
+from iovisor.wire.checksum import fold, is_right, of_tcp
 from iovisor.wire.ipv4 import IpProtocol
 from iovisor.wire.tcp import Tcp, TcpFlag, before, flags_of, has_legal_flags, is_opening, segment_length
 
 from .reading import MAPPED, V4, Unreadable
 
-WORD, CIRCLE = 0xffff_ffff, 0xffff_ffff
+WORD, CIRCLE, MASK48 = 0xffff_ffff, 0xffff_ffff, 0xffff_ffff_ffff
 UNSCALED, WIDEST = 15, 14           # no window scale option; the largest scale (RFC 7323 section 2.3)
 OPTIONS = 6                         # options of TCP that are looked at
 SLACK = 66_000                      # an acknowledgment may be this old however small the window was
@@ -260,8 +260,8 @@ class Connections(Component, Generic[C]):
         """Refuse a segment that is wrong in itself; answers its window scale.  The cursor stands behind the header,
         `length` counts from it, `pseudo` is the sum of the pseudo-header.
 
-        The checksum is asked for where state depends on it, of segments without data.  An unfinished one (offloads) is
-        the pseudo-header's sum.
+        The checksum is asked for where state depends on it, of segments without data: `Packet.sum` takes more paths
+        than the kernel's verifier has patience for here.  An unfinished one (offloads) is the pseudo-header's sum.
         """
         require(tcp.offset >= 5 and tcp.offset * 4 <= length, Unreadable.MALFORMED)
         require(has_legal_flags(tcp), Untracked.ILLEGAL_FLAGS)
