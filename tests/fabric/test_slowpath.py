@@ -155,6 +155,25 @@ def test_what_is_too_much_is_counted(place: Places) -> None:
         assert len(sent) == 1200
 
 
+def test_a_frame_that_was_cut_does_not_go_back(place: Places) -> None:
+    """The ring has its beginning: the handler learns from it, and the next one passes whole."""
+    at = place(2)
+    for host in at.hosts:
+        host.namespace.execute(["ip", "link", "set", "eth0", "mtu", "9000"])
+        at.switching.execute(["ip", "link", "set", f"p{host.number}", "mtu", "9000"])
+    with Network("slow", namespace=at.switching) as net:
+        learned(at, net, Learner())
+        frame = at.hosts[0].frame(at.hosts[1], bytes(4000))
+
+        def act() -> None:
+            at.hosts[0].socket.send(frame)
+            assert until(lambda: net.served.cut == 1)
+            at.hosts[0].socket.send(frame)
+            assert at.hosts[1].captured(1) == [frame]
+        served(net, act)
+        assert net.served.events == 1 and net.served.returned == 0 and net.balance().punted == 1
+
+
 def test_a_handler_that_answers_nothing_and_one_that_fails(place: Places, caplog: pytest.LogCaptureFixture) -> None:
     at = place(2)
     with Network("slow", namespace=at.switching) as net:

@@ -13,6 +13,7 @@
     upgrade         a new image takes over the tables
     pins, adoption  a network outlives its process, and another adopts it
     trace           what would become of a packet: rehearsal, explanation, itinerary
+    watch           packets as they go by: filters, recorders; and capture, a port as a file
     balance         everything in against everything out, packet for packet
     joins, counters, images, grace
 
@@ -23,8 +24,10 @@ from __future__ import annotations
 
 from .attachments import Attachment, Device, Share, Tap, Veth
 from .balance import Balance
+from .capture import Capture
 from .counters import Traffic
 from .edges import Edge
+from .filters import Filter
 from .instance import Instance
 from .joins import Absence, PortRef
 from .mending import EdgeChange
@@ -32,8 +35,9 @@ from .network import Network
 from .running import Running
 from .storm import Storm
 from .trace import Disagreement, Trace
+from .watch import Seen, Watch
 
 __all__ = [
-    "Absence", "Attachment", "Balance", "Device", "Disagreement", "Edge", "EdgeChange", "Instance", "Network",
-    "PortRef", "Running", "Share", "Storm", "Tap", "Trace", "Traffic", "Veth",
+    "Absence", "Attachment", "Balance", "Capture", "Device", "Disagreement", "Edge", "EdgeChange", "Filter", "Instance",
+    "Network", "PortRef", "Running", "Seen", "Share", "Storm", "Tap", "Trace", "Traffic", "Veth", "Watch",
 ]

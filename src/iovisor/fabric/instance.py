@@ -18,10 +18,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
 
 from ..compiler.cache import Cache
-from ..kernel import MapFlag, MapKind, MapSpec, Program
+from ..kernel import Map, MapFlag, MapKind, MapSpec, Program
 from ..language.function import Function
 from ..language.ports import Ports
 from ..language.tables import Home, TableSpec
@@ -35,6 +36,14 @@ from .pins import PinnedLoaded, Pins, Unpinned, pin_of
 INGRESS, EGRESS, HOOK = "ingress", "egress", "hook"
 MEMBER = 16                     # bytes: see `edges.flood`
 _MEMBER = struct.Struct("<III")
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A program that stands in front of a stage, and the array whose first slot holds the stage's own."""
+
+    program: Program
+    behind: Map
 
 
 class Instance:
@@ -56,6 +65,8 @@ class Instance:
             undo.enter_context(self.counters.array)
             spec = MapSpec("members", MapKind.ARRAY, 4, MEMBER * self.ports, 1, MapFlag.MMAPABLE)
             self.members = undo.enter_context(pins.map("members", spec))
+            self.taps: dict[str, Tap] = {}                  # by stage, what stands in front of it
+            self.closed = False
             self.flooded = 0                                # ports the flood program walks
             self.entrances: dict[int, int] = {}             # by port, the wire that leads to it from Python
             self.exits: dict[int, int] = {}                 # by port, the wire that leads out of it
@@ -70,7 +81,11 @@ class Instance:
         for port in inline:
             self._store(INGRESS, port, self.loaded.programs[EGRESS])
         for stage, door in self.loaded.doors.items():
-            self.loaded.slots.store(door.to_bytes(4, "little"), self.loaded.programs[stage])
+            program = self.loaded.programs[stage]
+            if stage in self.taps:
+                self.taps[stage].behind.store(bytes(4), program)
+                program = self.taps[stage].program
+            self.loaded.slots.store(door.to_bytes(4, "little"), program)
 
     def door(self, stage: str) -> Door:
         """The way in to a stage."""
@@ -171,6 +186,11 @@ class Instance:
         return 3 if self.has_egress else 2
 
     @property
+    def needed(self) -> int:
+        """How many must be left before it: a watch takes up to three more, and the kernel allows one to spare."""
+        return self.tail_calls + 2
+
+    @property
     def drops(self) -> dict[str, int]:
         """Drops by the name of their reason."""
         names = self.function.spec().reasons
@@ -188,5 +208,6 @@ class Instance:
             _ = home.map.fd
 
     def close(self) -> None:
+        self.closed = True
         self.retire([])
         self._undo.close()

@@ -32,10 +32,14 @@ from ..language.function import Function
 from ..language.packet import Packet
 from ..targets.bpf_loaded import RING
 from . import adoption, edges, grace, shares, upgrade
+from . import capture as capturing
+from . import watch as watching
 from .attachments import Attachment
 from .balance import Balance, retire
+from .capture import Capture
 from .counters import Traffic
 from .edges import Edge
+from .filters import Filter
 from .images import Images
 from .instance import INGRESS, Instance
 from .joins import Absence, Join, PortRef
@@ -44,6 +48,7 @@ from .pins import Place, Unpinned
 from .slowpath import Served, SlowPath, finished
 from .storm import Storm
 from .trace import Trace, Walk
+from .watch import Watch
 from .wiring import Wiring
 
 FABRIC = "fabric"
@@ -334,6 +339,29 @@ class Network(Wiring):
         finally:
             self._touched |= set(self.instances.values())
             self._rest()
+
+    def watch(self, wanted: Filter | None = None, *, snap: int = watching.SNAP, room: int = watching.ROOM) -> Watch:
+        """Record what functions do with packets that match, from now until it is closed; hitless.
+
+        `snap` bytes of each, in a ring of `room` bytes (a power of two).  ValueError: names that are not there, an
+        instance that is watched already.
+        """
+        wanted = wanted or Filter()
+        port = self._ref(wanted.port) if wanted.port is not None else None
+        return Watch(watching.instances_of(wanted, port, self.instances), self._inline, wanted,
+                     -1 if port is None else port.port, snap, room)
+
+    def capture(self, port: str | PortRef, path: str | os.PathLike[str], *, snap: int = capturing.SNAP,
+                room: int = 1 << 22) -> Capture:
+        """Write every packet that comes in by a port or goes out of it to a pcapng file; hitless."""
+        at = self._ref(port)
+        instance = self.instances[at.instance]
+        watch = Watch([instance], self._inline, Filter(), at.port, snap, room, True)
+        try:
+            return Capture(watch, instance, at, path)
+        except BaseException:
+            watch.close()
+            raise
 
     def balance(self) -> Balance:
         """Everything that came in or was made here against everything that left or ended, packet for packet."""

@@ -17,7 +17,10 @@ through, as if it came again: a handler that has learned what was missing return
 handler raises is logged and counted; its packet is gone.
 
 A frame that comes back has been bytes in between.  Checksums that the kernel leaves to devices ("partial") are finished
-on the way, as the device would have done.  An aggregate of more than 2048 bytes is cut by the ring and cannot go back.
+on the way, as the device would have done.  Of a frame of more than
+2048 bytes, which is an aggregate or a jumbo frame, only the beginning comes; it is enough to learn from, and a handler
+may answer it with a packet of its own, but it cannot go back: one that is returned ends here, counted as `cut`.  (Whole
+frames were rejected: the ring reserves as much for the shortest punt, and would hold a fifth of them.)
 
 Whoever serves a network also calls what its functions declare with `@every`.
 """
@@ -32,7 +35,7 @@ from itertools import islice
 
 from ..language.function import Function
 from ..language.packet import Packet
-from ..targets.bpf_loaded import parse_event
+from ..targets.bpf_loaded import event_was_cut, parse_event
 from .instance import Instance
 
 AT_ONCE = 64            # handlers of a function that wait at a time
@@ -45,11 +48,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Served:
-    """What the slow path has done so far."""
+    """What the slow path has done so far.  `cut` packets were returned by a handler and could not go on."""
 
     events: int = 0
     failed: int = 0
     returned: int = 0
+    cut: int = 0
 
 
 class SlowPath:
@@ -135,11 +139,12 @@ class SlowPath:
 
     def _handle(self, instance: Instance, record: bytes, waiting: set[asyncio.Task[None]]) -> None:
         _, event, packet = parse_event(instance.function, record)
+        beginning = packet if event_was_cut(record) else None
         handler = instance.function.method(instance.function.spec().handlers[type(event)])
         self.served.events += 1
         if not inspect.iscoroutinefunction(handler):
             try:
-                self._answer(instance, handler(event, packet))
+                self._answer(instance, handler(event, packet), beginning)
             except Exception:
                 self._failed(instance)
             return
@@ -148,7 +153,7 @@ class SlowPath:
             try:
                 async with asyncio.timeout(PATIENCE):
                     answer = await handler(event, packet)
-                self._answer(instance, answer)
+                self._answer(instance, answer, beginning)
             except Exception:
                 self._failed(instance)
 
@@ -161,8 +166,10 @@ class SlowPath:
         waiting.add(task)
         task.add_done_callback(done)
 
-    def _answer(self, instance: Instance, answer: object) -> None:
-        if isinstance(answer, Packet):
+    def _answer(self, instance: Instance, answer: object, beginning: Packet | None) -> None:
+        if answer is beginning and answer is not None:
+            self.served.cut += 1
+        elif isinstance(answer, Packet):
             self._inject(answer, instance)
             self.served.returned += 1
 

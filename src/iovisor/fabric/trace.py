@@ -268,7 +268,7 @@ class Walk:
         hops, made = walker.hops + 1, walker.made + instance.tail_calls
         if hops > edges.MOST_HOPS:
             self._end(walker.cause, "dropped", "fabric", Dropped.HOPS.name, walker.frame)
-        elif made >= edges.TAIL_CALLS - target.tail_calls:
+        elif made >= edges.TAIL_CALLS - target.needed:
             self._waiting.append(("", at, replace(walker, made=0)))
         else:
             self._enter(join.peer, replace(walker, hops=hops, made=made))

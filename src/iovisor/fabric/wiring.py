@@ -68,7 +68,7 @@ class Wiring:
         """Make what leaves `at` enter `to`; both are joined."""
         join = self.joins[at]
         instance, target, around = self._instance(at.instance), self._instance(to.instance), self._around
-        crossing = Crossing(self._received(to), instance.tail_calls, target.tail_calls, around.device,
+        crossing = Crossing(self._received(to), instance.tail_calls, target.needed, around.device,
                             onward_of(join.wire))
         with edges.hop(to.port, target.door(INGRESS), self._sent(at), crossing) as hop:
             # A clone has the egress of the function it comes from still before it.

@@ -70,6 +70,7 @@ class Helper(IntEnum):
     MAP_DELETE = 3
     CLOCK = 5
     RANDOM = 7
+    PROCESSOR = 8
     PACKET_STORE = 9
     TAIL_CALL = 12
     CLONE_REDIRECT = 13

@@ -10,6 +10,7 @@ platform's maps, named with an `@`:
     @drops      per CPU, drops by reason, all in one value: an entry each would cost an allocation each
     @next       program array: a slot per output port, and one for floods; wiring is a slot write.  The stages of an
                 instance share it, one behind the other
+    @watch      program array: a slot a kind of verdict, for who watches; nothing but a place in the code otherwise
     @events     ring buffer to Python
     @context    XDP only: what travels with a packet, one per CPU
 
@@ -31,6 +32,7 @@ from . import lowering
 
 MAP_BY_INDEX, VALUE_BY_INDEX = 5, 6         # BPF_PSEUDO_MAP_IDX, BPF_PSEUDO_MAP_IDX_VALUE, Linux 5.14
 BARE = 1                                    # flag in @config: return the verdict itself, for tests
+WATCH = 2                                   # flag in @config: let @watch see each verdict, and end the packet
 HANDED, PUNTED = 14, 15                     # of @drops, beside the reasons: packets for the host, and for Python
 FLOOD_SLOT = 256                            # of the slots of a stage, behind the ports
 REASONS = 256                               # counted in @drops, 8 bytes each
@@ -48,6 +50,7 @@ class Bpf(Target):
     layout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
     attributes = 'nounwind "no-builtins" "no-jump-tables"="true"'
     load_bytes: ClassVar[int]
+    watches: ClassVar[bool] = False
     data_words: ClassVar[tuple[int, int]]       # where the context holds the packet's two ends
 
     def __init__(self, cpu: str = "v4", level: int = 2) -> None:
@@ -316,12 +319,31 @@ class Bpf(Target):
         with emit.when(emit.value(f"icmp eq i32 {kind}, 0")):
             self.count_drop(emit, emit.value(f"and i32 {argument}, 255"))
         bare, linked = emit.name("bare"), emit.name("linked")
-        flag = emit.value(f"and i64 {self.flags(emit)}, {BARE}")
-        emit.split(emit.value(f"icmp ne i64 {flag}, 0"), bare, linked)
+        flags, special = self.flags(emit), emit.name("special")
+        emit.split(emit.value(f"icmp ne i64 {flags}, 0"), special, linked)
+        emit.label(special)
+        # Hidden, and used nowhere else, or the verdict is put together before the branch, mostly for nothing.
+        shown = emit.value(f'call i32 asm sideeffect "", "=r,0"(i32 {verdict})')
+        if self.watches:
+            watch = emit.name("watch")
+            emit.split(emit.value(f"icmp ne i64 {emit.value(f'and i64 {flags}, {BARE}')}, 0"), bare, watch)
+            emit.label(watch)
+            sort, what = emit.value(f"lshr i32 {shown}, 16"), emit.value(f"and i32 {shown}, 65535")
+            self.watched(emit, sort, what)
+            self.end(emit, sort, what, passed, dropped)
+        else:
+            emit.jump(bare)
         emit.label(bare)
         self.report(emit)
-        emit.emit(f"ret i32 {verdict}")
+        emit.emit(f"ret i32 {shown}")
         emit.label(linked)
+        self.end(emit, kind, argument, passed, dropped)
+
+    def end(self, emit: Emitter, kind: str, argument: str, passed: int, dropped: int) -> None:
+        """Go on to what the port is wired to, or end the packet.
+
+        Emitted once more behind `watched`: were it shared, code without a watch could not be cut to the kinds it has.
+        """
         forward, flood, host, end, lost = (emit.name(n) for n in ("forward", "flood", "host", "end", "unwired"))
         punted = emit.name("punted") if "punt" in emit.operations else end
         emit.emit(f"switch i32 {kind}, label {end} [ i32 1, label {host} i32 2, label {forward} i32 3, label {flood} "
@@ -350,6 +372,10 @@ class Bpf(Target):
         first = emit.value(f"load i32, ptr {emit.offset(self.pseudo(emit, VALUE_BY_INDEX, '@config'), 4)}")
         number = emit.value(f"add i32 {first}, {slot}")
         emit.emit(f"call i64 inttoptr (i64 {TAIL_CALL} to ptr)(ptr %ctx, ptr {array}, i32 {number})")
+
+    def watched(self, emit: Emitter, kind: str, argument: str) -> None:
+        """To whoever watches what becomes of packets; falls through if nobody does.  The verdict in two i32."""
+        raise NotImplementedError
 
     def leave_by(self, emit: Emitter, port: str) -> None:
         """Tell what comes next through which port the packet leaves, an i32."""

@@ -45,7 +45,7 @@ from ..language.machine import Machine
 from ..language.packet import Packet
 from ..language.tables import Home, TableSpec
 from ..language.verdicts import PUNT_KIND, Verdict
-from .bpf import BARE, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, REASONS, Bpf
+from .bpf import BARE, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, REASONS, WATCH, Bpf
 from .homes import KernelHome
 from .tc import Tc
 from .verifier import refused
@@ -99,6 +99,7 @@ class BpfLoaded:
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
         self.ring: RingBuffer | None = None
+        self.watches: dict[str, Map] = {}       # by stage: what verdicts are shown to from the next `configured` on
         self._lock = threading.Lock()
         try:
             self._make()
@@ -141,9 +142,10 @@ class BpfLoaded:
         fresh: dict[str, Program] = {}
         record = bytes(self.function.config.record())
         padded = record.ljust(-(-len(record) // 8) * 8, b"\0")
+        flags = (BARE if self.bare else 0) | (WATCH if self.watches else 0)
         try:
             for stage in self.stages:
-                value = _HEAD.pack(BARE if self.bare else 0, self.bases[stage]) + padded
+                value = _HEAD.pack(flags, self.bases[stage]) + padded
                 spec = MapSpec("config", MapKind.ARRAY, 4, len(value), 1, MapFlag.READ_ONLY_PROGRAM)
                 with Map.create(spec) as config:
                     config.update(ZERO, value)
@@ -167,7 +169,7 @@ class BpfLoaded:
         for program in self.programs.values():
             program.rest()
         kept = {name for compiled in self.compiled.values() for name in compiled.image.maps}
-        for name in kept - {"@machine", "@context", "@config", "@next", "@events"}:
+        for name in kept - {"@machine", "@context", "@config", "@next", "@watch", "@events"}:
             self.maps[name].rest()
 
     def _load(self, stage: str, config: Map) -> Program:
@@ -175,7 +177,8 @@ class BpfLoaded:
         image = self.compiled[entry].image
         spec = ProgramSpec(image.kind[:15], self.kind, image.code, "Dual BSD/GPL", image.btf, image.func_info,
                            image.line_info, self.attach)
-        maps = [config if name == "@config" else self.maps[name] for name in image.maps]
+        of_stage = {"@config": config, "@watch": self.watches.get(stage, self.slots)}
+        maps = [of_stage.get(name) or self.maps[name] for name in image.maps]
         family = KINDS[self.target][0]()
         try:
             program = Program.load(spec, maps, 2 if dumping("verifier") else 0)
@@ -283,6 +286,12 @@ def parse_event(function: Function, record: bytes) -> tuple[int, Record, Packet]
     if tpid:        # into the bytes, or an inner tag would be taken for the outer one
         frame = frame[:12] + tpid.to_bytes(2, "big") + tci.to_bytes(2, "big") + frame[12:]
     return index, event.decode(record[EVENT_HEADER:EVENT_HEADER + room]), Packet(frame, port)
+
+
+def event_was_cut(record: bytes) -> bool:
+    """Whether a record of the ring holds only the beginning of its frame."""
+    captured, length = struct.unpack_from("<II", record, 4)
+    return bool(captured < length)
 
 
 _processors = once(possible_cpus)

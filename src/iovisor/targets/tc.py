@@ -19,12 +19,12 @@ from ..language.layout import Header
 from ..language.packet import TPIDS
 from ..language.verdicts import Dropped
 from . import lowering
-from .bpf import BARE, Bpf
+from .bpf import BARE, MAP_BY_INDEX, TAIL_CALL, Bpf
 
 NEAR = 256      # headers that end before this byte are pulled at the beginning
 
-LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, CB, DATA, DATA_END, GSO_SIZE = \
-    0, 8, 16, 20, 24, 28, 48, 76, 80, 176
+LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, CB, CLASS = 0, 8, 16, 20, 24, 28, 48, 72
+DATA, DATA_END, GSO_SIZE = 76, 80, 176
 STORE_BYTES, L4_CSUM, VLAN_PUSH, VLAN_POP, LOAD_BYTES, CHANGE_TAIL, PULL, CHANGE_HEAD, ADJUST_ROOM = \
     9, 11, 18, 19, 26, 38, 39, 43, 50
 PSEUDO_HEADER, MANGLED_ZERO = 0x10, 0x20
@@ -38,6 +38,7 @@ class Tc(Bpf):
     section = "tc"
     context = ("__sk_buff", 192 * 8)
     load_bytes = LOAD_BYTES
+    watches = True
     data_words = DATA, DATA_END
 
     # -- reaching the packet -----------------------------------------------------------------------------------------
@@ -412,6 +413,12 @@ class Tc(Bpf):
                 part = emit.value(f"load i32, ptr {emit.offset(self.metadata, 4 * i)}, align 4")
                 emit.emit(f"store volatile i32 {part}, ptr {emit.offset('%ctx', CB + 4 + 4 * i)}, align 4")
         self.finish(emit, 0, 2)
+
+    def watched(self, emit: Emitter, kind: str, argument: str) -> None:
+        """Who watches finds the verdict's argument in `tc_classid`."""
+        emit.emit(f"store volatile i32 {argument}, ptr {emit.offset('%ctx', CLASS)}, align 4")
+        array = self.pseudo(emit, MAP_BY_INDEX, "@watch")
+        emit.emit(f"call i64 inttoptr (i64 {TAIL_CALL} to ptr)(ptr %ctx, ptr {array}, i32 {kind})")
 
     def leave_by(self, emit: Emitter, port: str) -> None:
         emit.emit(f"store i16 {emit.value(f'trunc i32 {port} to i16')}, ptr {emit.offset('%ctx', CB)}, align 4")

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .agreement import Agreement, Arrival, Disagreement, agree, available
     from .bulk import traffic
-    from .capture import Capture, Captured
+    from .capture import Capture, Captured, PcapWriter
     from .lab import Host, Lab
     from .packets import Frame, Layer, describe
-    from .pcap import PcapWriter
 
 _HOMES = {
     "Agreement": "agreement", "Arrival": "agreement", "Disagreement": "agreement", "agree": "agreement",
     "available": "agreement", "traffic": "bulk", "Capture": "capture", "Captured": "capture", "Host": "lab",
     "Lab": "lab",
-    "Frame": "packets", "Layer": "packets", "describe": "packets", "PcapWriter": "pcap",
+    "Frame": "packets", "Layer": "packets", "describe": "packets", "PcapWriter": "capture",
 }
 
 

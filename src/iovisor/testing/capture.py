@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Self
 
 from ..kernel import NetworkNamespace
+from ..wire.pcapng import PcapWriter
 from .packets import describe
-from .pcap import PcapWriter
 
 ETH_P_ALL = 0x0003
 SOL_PACKET, AUXDATA, STATISTICS, IGNORE_OUTGOING = 263, 8, 6, 23
@@ -116,4 +116,4 @@ class Capture:
         self.close()
 
 
-__all__ = ["Capture", "Captured"]
+__all__ = ["Capture", "Captured", "PcapWriter"]
