@@ -229,6 +229,24 @@ def test_a_gratuitous_announcement_updates(bench: Bench) -> None:               
     assert bench.one(frame, 1)[1][:6] == bytes.fromhex(A.replace(":", ""))
 
 
+def test_who_asks_for_everybody_pushes_out_nobody_in_use() -> None:
+    """A scan of a network, and a host that says it has every address: who is talked to stays, and there is room."""
+    bench = Bench(neighbors=64, fixed=[])
+    bench.send(asks("10.0.0.1"))
+    bench.send(asks("10.0.0.1", "10.0.0.66", C))
+    back = ethernet(dst=R1, src=B) / ipv4(src=B4, dst=A4) / udp(src=1, dst=2)
+    assert bench.one(back, 1)[0] == 0
+    for last in range(20, 220):
+        bench.send(to(f"10.0.1.{last}") / udp(src=1, dst=2))
+        bench.send(asks("10.0.0.1", f"10.0.0.{last}", C))
+        Clock.advance(SECOND // 100)
+        assert bench.one(back, 1)[0] == 0
+    assert len(bench.router.neighbors4) <= 64
+    bench.send(to("10.0.1.250") / udp(src=1, dst=2))
+    assert bench.send(reply(1, "10.0.1.250", B), 1)[0][0] == 1, "a new neighbor finds room"
+    assert set(bench.router.drops) <= {Reason.NEIGHBORS_FULL, Reason.HEARD}
+
+
 def test_who_is_of_another_network_is_not_learned(bench: Bench) -> None:
     bench.one(asks("10.0.0.1", "10.0.1.77", C))
     assert all(n.state == State.FIXED for _, n in bench.router.neighbors4.items())

@@ -214,16 +214,15 @@ class Router(Upkeep):
     @action
     def show_neighbors(self) -> list[dict[str, Any]]:
         """The neighbors, by port and address."""
-        found = [(k.port, ipv4_text(k.address), n) for k, n in self.neighbors4.items()]
-        found += [(k.port, ipv6_text(k.address), n) for k, n in self.neighbors6.items()]
+        found = [(port, (ipv4_text if version == 4 else ipv6_text)(address), n)
+                 for (version, port, address), n in self.entries()]
         return [{"port": port, "address": address, "mac": mac_text(n.mac), "state": State(n.state).name.lower(),
                  "age": now() - n.since} for port, address, n in sorted(found, key=lambda item: item[:2])]
 
     @action
     def flush_neighbors(self) -> int:
         """Forget every neighbor that was learned; answers how many."""
-        keys = [(4, k.port, k.address) for k, n in self.neighbors4.items() if n.state != State.FIXED]
-        keys += [(6, k.port, k.address) for k, n in self.neighbors6.items() if n.state != State.FIXED]
+        keys = [key for key, entry in self.entries() if entry.state != State.FIXED]
         for key in keys:
             self.forget(key)
         return len(keys)

@@ -139,9 +139,32 @@ class Upkeep(Path):
     def remember(self, key: Key, state: State, mac: int = 0, tries: int = 1) -> bool:
         version, port, address = key
         entry = Neighbor(since=now(), mac=mac, state=state, used=0, tries=tries)
-        if version == 4:
-            return self.neighbors4.put(Near4(address=address, port=port), entry)
-        return self.neighbors6.put(Near6(address=address, port=port), entry)
+
+        def put() -> bool:
+            if version == 4:
+                return self.neighbors4.put(Near4(address=address, port=port), entry)
+            return self.neighbors6.put(Near6(address=address, port=port), entry)
+
+        return put() or (self.make_room(version) and put())
+
+    def make_room(self, version: int) -> bool:
+        """Forget an eighth of a full table: first who never answered, then who is not used, the longest silent first.
+
+        So a stranger who asks for every address of a network, or says it has them all, pushes out only such.  Who is
+        in use, or configured, stays.
+        """
+        entries = [(k, n) for k, n in self.entries() if k[0] == version and n.state != State.FIXED
+                   and (n.state <= State.DEAD or not n.used)]
+        entries.sort(key=lambda item: (item[1].state > State.DEAD, item[1].since))
+        for key, _ in entries[:max(int(self.config.neighbors) // 8, 1)]:
+            for _ in self.waiting.pop(key, ()):
+                self.lose(Reason.NEIGHBORS_FULL)
+            self.forget(key)
+        return bool(entries)
+
+    def entries(self) -> list[tuple[Key, Neighbor]]:
+        found = [((4, k.port, k.address), n) for k, n in self.neighbors4.items()]
+        return found + [((6, k.port, k.address), n) for k, n in self.neighbors6.items()]
 
     def forget(self, key: Key) -> None:
         version, port, address = key
@@ -178,9 +201,7 @@ class Upkeep(Path):
     def watch(self) -> None:
         """Ask, probe, give up and forget."""
         moment = now()
-        entries = [((4, k.port, k.address), n) for k, n in self.neighbors4.items()]
-        entries += [((6, k.port, k.address), n) for k, n in self.neighbors6.items()]
-        for key, entry in entries:
+        for key, entry in self.entries():
             age = moment - entry.since
             if entry.state == State.FIXED:
                 continue
