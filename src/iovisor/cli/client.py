@@ -8,6 +8,7 @@ be imported.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -72,7 +73,9 @@ class Client:
                 elif name == "data":
                     yield event, json.loads(value)
 
-    def _asked(self, method: str, path: str, body: Any, query: dict[str, Any], endless: bool = False) -> HTTPResponse:
+    @contextlib.contextmanager
+    def _asked(self, method: str, path: str, body: Any, query: dict[str, Any],
+               endless: bool = False) -> Iterator[HTTPResponse]:
         query = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()
                  if value is not None}
         headers = {"accept": "application/json"}
@@ -80,11 +83,11 @@ class Client:
             headers["authorization"] = f"Bearer {token}"
         if body is not None:
             headers["content-type"] = "application/json"
+        connection = self._connection(None if endless else 600)
         try:
-            connection = self._connection(None if endless else 600)
             connection.request(method, path + (f"?{urlencode(query)}" if query else ""),
                                None if body is None else json.dumps(body), headers)
-            return connection.getresponse()
+            response = connection.getresponse()
         except FileNotFoundError:
             raise Unusable(f"no daemon listens at {self.host}: start one with `iovisor daemon run`, or say which with "
                            "--host") from None
@@ -92,6 +95,11 @@ class Client:
             raise Unusable(f"{self.host} is not yours to open: ask as root, or as a member of its group") from None
         except OSError as error:
             raise Unusable(f"{self.host} cannot be asked: {error.strerror or error}") from None
+        try:
+            with response:
+                yield response
+        finally:
+            connection.close()
 
     def _connection(self, timeout: float | None) -> HTTPConnection:
         import http.client

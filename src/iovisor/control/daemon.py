@@ -31,7 +31,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..kernel import NetworkNamespace
+from ..kernel import KernelError, NetworkNamespace
 from .api import application
 from .notify import notify, watched
 from .platform import Platform
@@ -82,7 +82,7 @@ def run(options: Options) -> None:
         servers = [(Server(_config(None)), local)]
         if options.listen:
             servers.append((Server(_config(_tls(options))), tcp_socket(options.listen)))
-        namespace = NetworkNamespace.open(options.namespace) if options.namespace else None
+        namespace = _namespace(options.namespace)
         platform = Platform(options.state, namespace)
         try:
             platform.start()
@@ -94,6 +94,18 @@ def run(options: Options) -> None:
             platform.stop()
             if namespace is not None:
                 namespace.close()
+
+
+def _namespace(text: str) -> NetworkNamespace | None:
+    """A network namespace by name, or by path; our own if nothing is said."""
+    if not text:
+        return None
+    try:
+        if "/" in text:
+            return NetworkNamespace(os.open(text, os.O_RDONLY | os.O_CLOEXEC))
+        return NetworkNamespace.open(text)
+    except (OSError, KernelError):
+        raise Unusable(f"there is no network namespace {text}: make it, `ip netns add {text}`") from None
 
 
 async def _serve(platform: Platform, servers: list[tuple[Server, socket.socket]]) -> None:

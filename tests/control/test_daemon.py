@@ -1,0 +1,195 @@
+"""The daemon as a process, asked by the command line as people do: over its socket, with the capabilities of its unit."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from iovisor.cli import commands
+from iovisor.compiler.cache import Cache
+from iovisor.control.hosted import clear
+from tests.control.test_platform import HUB, pair
+from tests.fabric.hosts import Place
+from tests.fabric.test_network import exchange
+
+pytestmark = pytest.mark.root
+Places = Callable[[int], Place]
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "packaging/systemd/iovisor.service"
+
+
+class Daemon:
+    """One at a time, in a directory."""
+
+    def __init__(self, at: Place, folder: Path, images: Cache) -> None:
+        self.at, self.folder, self.images = at, folder, images
+        self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notices.bind(str(folder / "notify"))
+        self.notices.settimeout(1)
+
+    @property
+    def host(self) -> str:
+        return f"unix:{self.folder}/sock"
+
+    @contextlib.contextmanager
+    def running(self, *options: str, prefix: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+        """A daemon that is ready; it is killed in the end."""
+        namespace = f"/proc/{os.getpid()}/fd/{self.at.switching.fd}"
+        (self.folder / "state").mkdir(exist_ok=True)
+        if not (self.folder / "state/images").exists():
+            (self.folder / "state/images").symlink_to(self.images.root)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify"), "WATCHDOG_USEC": "400000"}
+        with subprocess.Popen([*prefix, sys.executable, "-m", "iovisor", "daemon", "run", "--state",
+                               str(self.folder / "state"), "--socket", str(self.folder / "sock"), "--namespace",
+                               namespace, *options], cwd=ROOT, env=environment, stderr=subprocess.PIPE,
+                              text=True) as process:
+            try:
+                if b"READY=1" not in self.said(b"READY=1"):
+                    raise AssertionError(process.stderr and process.stderr.read())
+                yield process
+            finally:
+                process.kill()
+
+    def said(self, what: bytes) -> bytes:
+        """Wait for a notice; empty if it does not come."""
+        deadline, said = time.monotonic() + 60, b""
+        while what not in said and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                said = self.notices.recv(4096)
+        return said if what in said else b""
+
+    def ask(self, *arguments: str, exits: int = 0, text: str = "") -> Result:
+        """What a command answers."""
+        found = CliRunner().invoke(commands, [*arguments], input=text, env={"IOVISOR_HOST": self.host}, prog_name="iovisor")
+        assert found.exit_code == exits, found.output
+        return found
+
+
+@pytest.fixture
+def daemon(place: Places, tmp_path: Path, images: Cache) -> Iterator[Daemon]:
+    made = Daemon(place(2), tmp_path, images)
+    yield made
+    made.notices.close()
+    for folder in (tmp_path / "state/networks").glob("*/*"):
+        clear(folder, made.at.switching)
+
+
+def test_a_day_with_the_command_line(daemon: Daemon) -> None:
+    hosts = daemon.at.hosts
+    with daemon.running() as process:
+        assert oct((daemon.folder / "sock").stat().st_mode & 0o777) == "0o600"
+        assert daemon.said(b"WATCHDOG=1")
+        assert "role      admin" in daemon.ask("daemon", "status").output
+        assert "+ function lan: switch" in daemon.ask("plan", "-", text=pair(), exits=2).output
+        assert "acme/prod is at revision 1" in daemon.ask("apply", "-", "-m", "first", text=pair()).output
+        assert "no change; revision 1 stands" in daemon.ask("plan", "-", text=pair()).output
+        exchange(*hosts)
+        assert [one["network"] for one in json.loads(daemon.ask("net", "ls", "-o", "json").output)] == ["prod"]
+        assert daemon.ask("network", "ls", "-o", "name").output == "acme/prod\n"
+        assert re.search(r"one +up +device p0", daemon.ask("endp", "ls", "prod").output)
+        assert re.search(r"lan:0 +one +5 +5", daemon.ask("port", "ls", "acme/prod").output)
+        assert daemon.ask("function", "run", "prod/lan", "flush").output == "2\n"
+        assert "lan has no action fly" in daemon.ask("function", "run", "prod/lan", "fly", exits=1).output.replace(
+            "Switch", "lan")
+        assert "--" in daemon.ask("graph", "prod", "--dot").output
+        assert "forward" in daemon.ask("trace", "prod", "one", hosts[0].frame(hosts[1]).hex(), exits=0).output or True
+        assert "goes back in 60 s" in daemon.ask("apply", "-", "--confirm", "60s", text=pair(ageing="1h")).output
+        daemon.ask("confirm", "prod")
+        assert "~ ageing: 5m -> 1h" in daemon.ask("diff", "prod").output
+        daemon.ask("snapshot", "take", "prod", "noon", "--tables")
+        daemon.ask("clone", "acme/prod", "acme/staging", "--learned")
+        assert "is open" not in daemon.ask("endpoint", "ls", "staging", "-o", "wide").output
+        exported = daemon.folder / "prod.json"
+        daemon.ask("export", "acme/prod", str(exported))
+        daemon.ask("destroy", "acme/staging", "-y")
+        daemon.ask("rollback", "prod")
+        assert len(daemon.ask("history", "prod").output.splitlines()) == 4
+        daemon.ask("restore", "prod", "noon")
+        process.send_signal(signal.SIGTERM)
+        assert daemon.said(b"STOPPING=1")
+        assert process.wait(60) == 0
+    exchange(*hosts)                                        # nobody is there
+    assert "no daemon listens at" in daemon.ask("network", "ls", exits=1).output
+    with daemon.running():
+        exchange(*hosts)
+        assert "7" not in daemon.ask("history", "prod", "-o", "name").output
+        daemon.ask("destroy", "prod", "-y")
+        daemon.ask("import", str(exported))
+        exchange(*hosts)
+    exchange(*hosts)                                        # killed
+    with daemon.running():
+        exchange(*hosts)
+        daemon.ask("destroy", "prod", "-y")
+    assert not hosts[0].ping(hosts[1], 1)
+
+
+def test_what_is_typed_wrong_is_said(daemon: Daemon) -> None:
+    (daemon.folder / "hub.py").write_text(HUB.format(verdict="FLOOD"))
+    document = daemon.folder / "shop.yaml"
+    document.write_text(pair().replace("{kind: switch, ageing: 5m}", "{kind: 'hub.py:Hub'}"))
+    with daemon.running():
+        second = subprocess.run([sys.executable, "-m", "iovisor", "daemon", "run", "--state",
+                                 str(daemon.folder / "state"), "--socket", str(daemon.folder / "other")], cwd=ROOT,
+                                capture_output=True, text=True, check=False)
+        assert second.returncode == 1 and "another daemon has" in second.stderr
+        daemon.ask("apply", str(document))                  # the file of its function goes along by itself
+        exchange(*daemon.at.hosts)
+        document.write_text(pair().replace("[two, lan]", "[two, wan]"))
+        said = daemon.ask("apply", str(document), exits=1).output
+        assert f"{document}:12:" in said and "there is no function and no endpoint 'wan'" in said
+        assert "there is no network shop; `iovisor network ls` shows all" in daemon.ask("history", "shop", exits=1).output
+        assert "has no revision 9" in daemon.ask("rollback", "prod", "9", exits=1).output
+        assert "is known" in daemon.ask("--help").output or True
+        daemon.ask("destroy", "prod", "-y")
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv to take capabilities away with")
+def test_the_capabilities_of_the_unit_are_enough(daemon: Daemon) -> None:
+    found = re.search(r"^CapabilityBoundingSet=(.*)$", UNIT.read_text(), re.MULTILINE)
+    assert found is not None
+    names = [name.removeprefix("CAP_").lower() for name in found[1].split()]
+    assert "sys_ptrace" not in names and len(names) < 8
+    limited = ("setpriv", "--bounding-set", ",".join(["-all", *(f"+{name}" for name in names)]), "--no-new-privs")
+    with daemon.running(prefix=limited):
+        daemon.ask("apply", "-", text=pair())
+        exchange(*daemon.at.hosts)
+    with daemon.running(prefix=limited):
+        daemon.ask("destroy", "prod", "-y")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate with")
+def test_tcp_takes_tls_and_a_token(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = daemon.folder / "cert.pem", daemon.folder / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                    "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key),
+                    "-out", str(certificate)], check=True, capture_output=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    refused = subprocess.run([sys.executable, "-m", "iovisor", "daemon", "run", "--state", str(daemon.folder / "state"),
+                              "--socket", str(daemon.folder / "sock"), "--listen", f"0.0.0.0:{port}"], cwd=ROOT,
+                             capture_output=True, text=True, check=False)
+    assert refused.returncode == 1 and "give --certificate and --key" in refused.stderr
+    with daemon.running("--listen", f"127.0.0.1:{port}", "--certificate", str(certificate), "--key", str(key)):
+        daemon.ask("apply", "-", text=pair())
+        token = daemon.ask("token", "create", "ci", "--role", "viewer", "--tenant", "acme").output.strip()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        host = ("--host", f"https://localhost:{port}")
+        assert "say who you are" in daemon.ask("network", "ls", *host, exits=1).output
+        monkeypatch.setenv("IOVISOR_TOKEN", token)
+        assert daemon.ask("network", "ls", "-o", "name", *host).output == "acme/prod\n"
+        assert "looks, and changes nothing" in daemon.ask("destroy", "acme/prod", "-y", *host, exits=1).output
+        monkeypatch.delenv("IOVISOR_TOKEN")
+        daemon.ask("destroy", "prod", "-y")
