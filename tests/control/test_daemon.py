@@ -1,4 +1,4 @@
-"""The daemon as a process, asked by the command line as people do: over its socket, with the capabilities of its unit."""
+"""The daemon as a process, asked by the command line as people do; with the capabilities of its unit."""
 from __future__ import annotations
 
 import contextlib
@@ -46,25 +46,24 @@ class Daemon:
     @contextlib.contextmanager
     def running(self, *options: str, prefix: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
         """A daemon that is ready; it is killed in the end."""
-        namespace = f"/proc/{os.getpid()}/fd/{self.at.switching.fd}"
+        namespace = f"/proc/self/fd/{self.at.switching.fd}"
         (self.folder / "state").mkdir(exist_ok=True)
         if not (self.folder / "state/images").exists():
             (self.folder / "state/images").symlink_to(self.images.root)
         environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify"), "WATCHDOG_USEC": "400000"}
-        with subprocess.Popen([*prefix, sys.executable, "-m", "iovisor", "daemon", "run", "--state",
+        with (self.folder / "log").open("w") as log, subprocess.Popen([*prefix, sys.executable, "-m", "iovisor", "daemon", "run", "--state",
                                str(self.folder / "state"), "--socket", str(self.folder / "sock"), "--namespace",
-                               namespace, *options], cwd=ROOT, env=environment, stderr=subprocess.PIPE,
-                              text=True) as process:
+                               namespace, *options], cwd=ROOT, env=environment, stderr=log, text=True,
+                              pass_fds=[self.at.switching.fd]) as process:
             try:
-                if b"READY=1" not in self.said(b"READY=1"):
-                    raise AssertionError(process.stderr and process.stderr.read())
+                assert self.said(b"READY=1"), (self.folder / "log").read_text()
                 yield process
             finally:
                 process.kill()
 
     def said(self, what: bytes) -> bytes:
         """Wait for a notice; empty if it does not come."""
-        deadline, said = time.monotonic() + 60, b""
+        deadline, said = time.monotonic() + 30, b""
         while what not in said and time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
                 said = self.notices.recv(4096)
@@ -72,7 +71,8 @@ class Daemon:
 
     def ask(self, *arguments: str, exits: int = 0, text: str = "") -> Result:
         """What a command answers."""
-        found = CliRunner().invoke(commands, [*arguments], input=text, env={"IOVISOR_HOST": self.host}, prog_name="iovisor")
+        environment = {"IOVISOR_HOST": self.host}
+        found = CliRunner().invoke(commands, [*arguments], input=text, env=environment, prog_name="iovisor")
         assert found.exit_code == exits, found.output
         return found
 
@@ -101,16 +101,15 @@ def test_a_day_with_the_command_line(daemon: Daemon) -> None:
         assert re.search(r"one +up +device p0", daemon.ask("endp", "ls", "prod").output)
         assert re.search(r"lan:0 +one +5 +5", daemon.ask("port", "ls", "acme/prod").output)
         assert daemon.ask("function", "run", "prod/lan", "flush").output == "2\n"
-        assert "lan has no action fly" in daemon.ask("function", "run", "prod/lan", "fly", exits=1).output.replace(
-            "Switch", "lan")
+        assert "Switch has no action fly" in daemon.ask("function", "run", "prod/lan", "fly", exits=1).output
         assert "--" in daemon.ask("graph", "prod", "--dot").output
-        assert "forward" in daemon.ask("trace", "prod", "one", hosts[0].frame(hosts[1]).hex(), exits=0).output or True
+        assert "▶ lan:1" in daemon.ask("trace", "prod", "one", hosts[0].frame(hosts[1]).hex()).output
         assert "goes back in 60 s" in daemon.ask("apply", "-", "--confirm", "60s", text=pair(ageing="1h")).output
         daemon.ask("confirm", "prod")
         assert "~ ageing: 5m -> 1h" in daemon.ask("diff", "prod").output
         daemon.ask("snapshot", "take", "prod", "noon", "--tables")
         daemon.ask("clone", "acme/prod", "acme/staging", "--learned")
-        assert "is open" not in daemon.ask("endpoint", "ls", "staging", "-o", "wide").output
+        assert daemon.ask("endpoint", "ls", "staging").output.count(" open ") == 2
         exported = daemon.folder / "prod.json"
         daemon.ask("export", "acme/prod", str(exported))
         daemon.ask("destroy", "acme/staging", "-y")
@@ -149,9 +148,8 @@ def test_what_is_typed_wrong_is_said(daemon: Daemon) -> None:
         document.write_text(pair().replace("[two, lan]", "[two, wan]"))
         said = daemon.ask("apply", str(document), exits=1).output
         assert f"{document}:12:" in said and "there is no function and no endpoint 'wan'" in said
-        assert "there is no network shop; `iovisor network ls` shows all" in daemon.ask("history", "shop", exits=1).output
+        assert "there is no network shop; `iovisor network ls`" in daemon.ask("history", "shop", exits=1).output
         assert "has no revision 9" in daemon.ask("rollback", "prod", "9", exits=1).output
-        assert "is known" in daemon.ask("--help").output or True
         daemon.ask("destroy", "prod", "-y")
 
 
@@ -172,9 +170,9 @@ def test_the_capabilities_of_the_unit_are_enough(daemon: Daemon) -> None:
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate with")
 def test_tcp_takes_tls_and_a_token(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate, key = daemon.folder / "cert.pem", daemon.folder / "key.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
-                    "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key),
-                    "-out", str(certificate)], check=True, capture_output=True)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                    "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

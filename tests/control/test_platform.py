@@ -2,15 +2,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from iovisor.control import views
+from iovisor.control.hosted import clear
 from iovisor.control.platform import Platform
 from iovisor.control.problems import Conflicting, Refused
 from iovisor.control.shape import Shape
 from iovisor.functions.switch import Switch
+from iovisor.kernel import KernelError, NetworkNamespace
+from iovisor.kernel.namespaces import delete
 from tests.control.conftest import ADMIN, Platforms, apply
 from tests.fabric.hosts import Place
 from tests.fabric.test_network import exchange
@@ -255,3 +260,59 @@ def test_ports_stay_where_they_are(place: Places, platform: Platforms) -> None:
 def ageing(platform: Platform) -> int:
     """Seconds."""
     return lan(platform).config.ageing // 10**9
+
+
+ROOMS = """
+version: 1
+tenant: {tenant}
+network: prod
+functions: {{lan: switch}}
+endpoints:
+  web: {{netns: {web}, address: 10.1.0.1/24, gateway: 10.1.0.9}}
+  db: {{netns: {db}, address: 10.1.0.2/24}}
+links: [[web, lan], [db, lan]]
+"""
+
+
+def test_endpoints_in_namespaces_come_when_they_can(place: Places, platform: Platforms) -> None:
+    """Two tenants with the same document; a namespace that is not there is an error at apply, and waited for later."""
+    at = place(0)
+    here = platform(at)
+    names = [f"iovisor-test-{os.getpid()}-{number}" for number in range(4)]
+    with ExitStack() as undo:
+        rooms = [NetworkNamespace.create(name) for name in names[:3]]
+        for name in names:
+            undo.callback(forget, name)
+        for room in rooms:
+            undo.enter_context(room)
+        apply(here, ROOMS.format(tenant="acme", web=names[0], db=names[1]))
+        assert pings(rooms[0], "10.1.0.2")
+        with pytest.raises(Refused, match="No such file"):
+            apply(here, ROOMS.format(tenant="globex", web=names[2], db=names[3]))
+        assert "globex/prod" not in here.hosted
+        undo.enter_context(NetworkNamespace.create(names[3]))
+        apply(here, ROOMS.format(tenant="globex", web=names[2], db=names[3]))
+        assert pings(rooms[2], "10.1.0.2") and pings(rooms[0], "10.1.0.2")
+        before = here.call("acme", "prod", lambda n: n.traffic("lan:1")[0].packets)
+        assert pings(rooms[2], "10.1.0.2")
+        assert here.call("acme", "prod", lambda n: n.traffic("lan:1")[0].packets) == before
+        here.stop()
+        for folder in (here.state / "networks").glob("*/*"):
+            clear(folder, at.switching)                     # as after a reboot: nothing is pinned, no device is there
+        forget(names[1])
+        again = platform(at)
+        assert again.hosted["acme/prod"].adopted is False
+        assert pings(rooms[2], "10.1.0.2") and not pings(rooms[0], "10.1.0.2")
+        undo.enter_context(NetworkNamespace.create(names[1]))
+        assert until(lambda: pings(rooms[0], "10.1.0.2"), 30)
+        for tenant in ("acme", "globex"):
+            again.destroy(ADMIN, tenant, "prod")
+
+
+def pings(room: NetworkNamespace, address: str) -> bool:
+    return room.execute(["ping", "-c", "1", "-W", "1", address], capture_output=True, check=False).returncode == 0
+
+
+def forget(name: str) -> None:
+    with suppress(KernelError):
+        delete(name)

@@ -43,7 +43,7 @@ class Client:
 
     def ask(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """The answer to a request; a Refusal if it is none."""
-        with self._asked(method, path, body, query) as response:
+        with self._explained(), self._asked(method, path, body, query) as response:
             raw = response.read()
         try:
             answer = json.loads(raw)
@@ -62,7 +62,7 @@ class Client:
 
     def stream(self, *steps: str, **query: Any) -> Iterator[tuple[str, Any]]:
         """Events and their data, as they come."""
-        with self._asked("GET", path_of(*steps), None, query, endless=True) as response:
+        with self._explained(), self._asked("GET", path_of(*steps), None, query, endless=True) as response:
             if response.status >= 400:
                 raise Refusal(json.loads(response.read()))
             event = ""
@@ -83,11 +83,17 @@ class Client:
             headers["authorization"] = f"Bearer {token}"
         if body is not None:
             headers["content-type"] = "application/json"
-        connection = self._connection(None if endless else 600)
-        try:
+        with contextlib.closing(self._connection(None if endless else 600)) as connection:
             connection.request(method, path + (f"?{urlencode(query)}" if query else ""),
                                None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
+            with connection.getresponse() as response:
+                yield response
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What keeps a daemon from being asked, in words."""
+        try:
+            yield
         except FileNotFoundError:
             raise Unusable(f"no daemon listens at {self.host}: start one with `iovisor daemon run`, or say which with "
                            "--host") from None
@@ -95,11 +101,6 @@ class Client:
             raise Unusable(f"{self.host} is not yours to open: ask as root, or as a member of its group") from None
         except OSError as error:
             raise Unusable(f"{self.host} cannot be asked: {error.strerror or error}") from None
-        try:
-            with response:
-                yield response
-        finally:
-            connection.close()
 
     def _connection(self, timeout: float | None) -> HTTPConnection:
         import http.client

@@ -28,7 +28,8 @@ def command() -> None:
 @click.option("--listen", metavar="ADDRESS:PORT", default="", help="Also over TCP; everybody needs a token there.")
 @click.option("--certificate", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="For TLS.")
 @click.option("--key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Of the certificate.")
-@click.option("--namespace", default="", help="The network namespace it switches in, by name or path; its own, if not said.")
+@click.option("--namespace", default="",
+              help="The network namespace it switches in, by name or path; its own, if not said.")
 @click.option("--verbose", "-v", is_flag=True, help="Log more.")
 def run(state: Path, socket: Path, group: str, listen: str, certificate: Path | None, key: Path | None, namespace: str,
         verbose: bool) -> None:

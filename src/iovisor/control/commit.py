@@ -12,9 +12,10 @@ after that brings it back empty.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from ..fabric import Network, upgrade
-from ..kernel import rcu
+from ..fabric import Attachment, Network, PortRef, upgrade
+from ..kernel import KernelError, rcu
 from .shape import Shape, Step, difference
 
 
@@ -36,20 +37,40 @@ def turn(network: Network, wanted: Shape, before_traffic: Callable[[], object] =
     former = Shape.of(network)
     steps = [step for step in plan(network, wanted) if step.what != "remove"]
     with rcu.expedited():
-        _forget_absent(network)
         try:
-            waiting = [step for step in steps if step.what == "attach"]
+            waiting: dict[str | PortRef, Attachment] = {
+                step.ends[0]: step.edge for step in steps if step.edge is not None and step.what == "attach"}
             for step in steps:
                 if step.what != "attach":
                     _do(network, step)
             before_traffic()
-            for step in waiting:
-                _do(network, step)
+            network.attach_all(waiting)
         except BaseException:
             for step in plan(network, former):
                 _do(network, step)
             raise
     return steps
+
+
+def mend(network: Network, wanted: Shape) -> tuple[list[Step], dict[str, str]]:
+    """As `turn` and `tidy`, but what cannot be attached now, because its namespace or device is not there yet, holds up
+    nothing else: answers what was done, and why what was not."""
+    steps, missing = plan(network, wanted), {}
+    present = dict(wanted.edges)
+    for step in steps:
+        if step.what == "attach" and step.edge is not None:
+            del present[step.ends[0]]
+    turn(network, replace(wanted, edges=present))
+    done = [step for step in steps if step.what != "attach"]
+    for step in steps:
+        if step.what == "attach" and step.edge is not None:
+            try:
+                network.attach(step.ends[0], step.edge)
+                done.append(step)
+            except (KernelError, ValueError) as error:
+                missing[str(step.ends[0])] = str(error)
+    tidy(network, replace(wanted, edges=Shape.of(network).edges))
+    return done, missing
 
 
 def tidy(network: Network, wanted: Shape) -> list[Step]:
@@ -76,12 +97,6 @@ def _fits(network: Network, name: str, kind: type) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _forget_absent(network: Network) -> None:
-    """Ports whose device is gone are free again."""
-    for at in network.absent:
-        network.detach(at)
 
 
 def _do(network: Network, step: Step) -> None:
@@ -115,4 +130,4 @@ def _do(network: Network, step: Step) -> None:
             raise AssertionError(other)
 
 
-__all__ = ["Shape", "from_nothing", "keeping", "plan", "tidy", "turn"]
+__all__ = ["Shape", "from_nothing", "keeping", "mend", "plan", "tidy", "turn"]

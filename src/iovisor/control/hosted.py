@@ -122,12 +122,11 @@ class Hosted:
 
 
 def clear(folder: Path, namespace: NetworkNamespace | None) -> None:
-    """Take away whatever a network has left in its folder, and its device."""
+    """Take away whatever a network has left in its folder, and its devices."""
     with contextlib.suppress(OSError, ValueError, KeyError):
-        index = json.loads((folder / "topology.json").read_text())["device"]
+        group = json.loads((folder / "topology.json").read_text())["group"]
         with Netlink(namespace) as netlink:
-            if index and interfaces.find(netlink, index) is not None:
-                netlink.submit(interfaces.delete(index))
+            netlink.attempt(interfaces.delete_group(group))
     with contextlib.suppress(FileNotFoundError):
         filesystem.unmount(folder / "bpf")
         shutil.rmtree(folder)

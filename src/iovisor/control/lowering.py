@@ -7,13 +7,11 @@ it is the same after every apply, and in a clone, whose tables may know it.
 """
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from ..fabric import PortRef
+from ..fabric import Attachment, PortRef
 from ..model import Endpoint, Hop, Network, hops
 from . import configured
 from .kinds import Kind, Kinds
@@ -31,14 +29,14 @@ class Lowered:
 
 
 def lower(network: Network, kinds: Kinds, ports: Mapping[str, int],
-          attach: Callable[[str, Endpoint], Any]) -> Lowered:
+          attach: Callable[[str, Endpoint], Attachment | None]) -> Lowered:
     """The shape of a document in its normal form.  `attach` gives what an endpoint is attached to; None: it is open."""
     found = {name: kinds.find(one.kind) for name, one in network.functions.items()}
     parts = {name: Part(found[name].made, configured.made(found[name].made.spec().config, one.config))
              for name, one in network.functions.items()}
     paths = [hops(path) for path in network.links]
     chosen = _choose(paths, found, ports)
-    links, edges, places = set[Link](), dict[PortRef, Any](), dict[str, PortRef]()
+    links, edges, places = set[Link](), dict[PortRef, Attachment](), dict[str, PortRef]()
     for path in paths:
         for left, right in pairwise(path):
             ends = [_port(left, left.right, f"{right.name}:{right.left}", found, chosen),
@@ -55,12 +53,6 @@ def lower(network: Network, kinds: Kinds, ports: Mapping[str, int],
                 if attachment is not None:
                     edges[inner[0]] = attachment
     return Lowered(Shape(parts, frozenset(links), edges), chosen, places)
-
-
-def mac_of(seed: str, endpoint: str) -> str:
-    """The MAC address of an endpoint that has none of its own: locally administered."""
-    digest = hashlib.sha256(f"{seed}/{endpoint}".encode()).digest()
-    return ":".join(f"{byte:02x}" for byte in (2, *digest[:5]))
 
 
 def _choose(paths: list[list[Hop]], kinds: Mapping[str, Kind], former: Mapping[str, int]) -> dict[str, int]:
@@ -101,4 +93,4 @@ def _number(kind: Kind, text: str) -> int:
     return kind.named[text] if text in kind.named else int(text)
 
 
-__all__ = ["Lowered", "lower", "mac_of"]
+__all__ = ["Lowered", "lower"]

@@ -12,8 +12,12 @@ def notify(*lines: str) -> bool:
     if not address:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as said:
-        said.connect("\0" + address[1:] if address.startswith("@") else address)
-        said.send("\n".join(lines).encode())
+        said.setblocking(False)         # who does not read must not hold us up
+        try:
+            said.connect("\0" + address[1:] if address.startswith("@") else address)
+            said.send("\n".join(lines).encode())
+        except OSError:                 # whoever started us is gone, or does not listen: no reason to end as well
+            return False
     return True
 
 

@@ -91,6 +91,7 @@ class Platform:
         self.records, self.events = Records(self.store), Events()
         self.sources = Sources(state / "functions")
         self.hosted: dict[str, Hosted] = {}
+        self._missing: dict[str, dict[str, str]] = {}           # what cannot be attached yet, and why
         self._changing = threading.RLock()
         self._ending = threading.Event()
         self._mender = threading.Thread(target=self._mend_for_ever, name="mend", daemon=True)
@@ -172,6 +173,11 @@ class Platform:
         who.demand(content.tenant, write=True)
         if isinstance(content, Tenant):
             who.demand_admin()
+        elif who.role != "admin":
+            for name, one in content.endpoints.items():
+                if one.netns is not None and "/" in one.netns:      # it could be the machine's own
+                    raise Refused.at("a namespace by path takes an administrator", ("endpoints", name, "netns"),
+                                     "name one that `ip netns` shows")
 
     def document(self, head: Head) -> Network:
         """What a network shall be."""
@@ -450,7 +456,11 @@ class Platform:
         known = head.key in self.hosted
         hosted = self._host(head.key)
         shape = self.lowered(head).shape
-        steps = hosted.call(lambda network: [*commit.turn(network, shape), *commit.tidy(network, shape)])
+        steps, missing = hosted.call(lambda network: commit.mend(network, shape))
+        if missing != self._missing.get(head.key, {}):
+            for port, why in missing.items():
+                log.warning("%s of %s is attached to nothing: %s", port, head.key, why)
+            self._missing[head.key] = missing
         if steps and known:
             log.warning("%s had drifted, and is mended: %s", head.key, "; ".join(map(str, steps)))
             self.events.publish("mended", head.tenant, head.network, steps=[str(step) for step in steps])
@@ -474,7 +484,7 @@ class Platform:
     def _lowered(self, intent: Intent) -> Lowered:
         kinds = Kinds(intent.own)
         return lower(intent.content, kinds, intent.ports,
-                     lambda name, one: attachment(intent.content, name, one, intent.seed, self.namespace))
+                     lambda name, one: attachment(intent.content, name, one, intent.seed))
 
     def _again(self, head: Head, revision: Revision) -> Intent:
         return self._stored(revision.document, revision.own, revision.ports, head.seed)

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..fabric import Edge, Network, PortRef
+from ..fabric import Attachment, Network, PortRef
 from ..language import Config, Function
+from .attachments import told
 
 Link = frozenset[PortRef]
 
@@ -32,17 +33,15 @@ class Shape:
 
     parts: dict[str, Part] = field(default_factory=dict)
     links: frozenset[Link] = frozenset()
-    edges: dict[PortRef, Edge] = field(default_factory=dict)
+    edges: dict[PortRef, Attachment] = field(default_factory=dict)
 
     @classmethod
     def of(cls, network: Network) -> Shape:
-        """That of a running network; a device that is gone is not there."""
-        absent = set(network.absent)
+        """That of a running network.  A device that is gone counts as there: the network itself looks after it."""
         return cls({name: Part(type(instance.function), instance.function.config)
                     for name, instance in network.instances.items()},
                    frozenset(frozenset({at, join.peer}) for at, join in network.joins.items() if join.peer is not None),
-                   {at: join.attachment if isinstance(join.attachment, Edge) else join.edge
-                    for at, join in network.joins.items() if join.edge is not None and at not in absent})
+                   {at: join.attachment for at, join in network.joins.items() if join.attachment is not None})
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,12 @@ class Step:
     name: str = ""
     part: Part | None = None
     ends: tuple[PortRef, ...] = ()
-    edge: Edge | None = None
+    edge: Attachment | None = None
 
     def __str__(self) -> str:
         where = " ".join(map(str, self.ends))
         kind = f" {self.part.kind.__name__}" if self.part else ""
-        return f"{self.what} {self.name}{kind}{where}" + (f" device {self.edge.index}" if self.edge else "")
+        return f"{self.what} {self.name}{kind}{where}" + (f" {told(self.edge)}" if self.edge else "")
 
 
 def difference(old: Shape, new: Shape, keeps: frozenset[str] = frozenset()) -> Iterator[Step]:
