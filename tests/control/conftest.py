@@ -1,6 +1,11 @@
-"""A platform in a directory, with namespaces as hosts, and the proof that each test leaves nothing behind."""
+"""A platform in a directory, with namespaces as hosts, and the proof that each test leaves nothing behind.
+
+What is asked is what these tests can know: descriptors, threads, mounts.  Whether every object of the kernel goes with
+them is asked in tests/fabric, of networks that nothing else runs beside.
+"""
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -8,17 +13,34 @@ from pathlib import Path
 
 import pytest
 
+from iovisor.compiler.backend import BACKEND
 from iovisor.compiler.cache import Cache
 from iovisor.control.access import Principal
 from iovisor.control.hosted import clear
 from iovisor.control.platform import Platform
 from iovisor.model import Tenant
-from tests.fabric.conftest import leaks, place
+from iovisor.targets.bpf_loaded import machine_map
+from tests.fabric.conftest import place
 from tests.fabric.hosts import Place
+from tests.kernel.conftest import open_descriptors
 
-__all__ = ["leaks", "place"]
+__all__ = ["place"]
 ADMIN = Principal("tester", "admin")
 Platforms = Callable[[Place], Platform]
+
+
+@pytest.fixture(autouse=True)
+def leaks(tmp_path: Path) -> Iterator[None]:
+    """Fail a test that leaves a descriptor or a mount."""
+    machine_map()                               # these two are made once a process, and stay
+    BACKEND.start()
+    before = open_descriptors()
+    yield
+    gc.collect()
+    left = [target for number, target in open_descriptors().items()
+            if before.get(number) != target and any(kind in target for kind in ("bpf", "net:[", "socket:", "btf"))]
+    assert not left, f"descriptors left open: {left}"
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
 
 
 @pytest.fixture(scope="session")

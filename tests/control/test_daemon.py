@@ -51,10 +51,11 @@ class Daemon:
         if not (self.folder / "state/images").exists():
             (self.folder / "state/images").symlink_to(self.images.root)
         environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify"), "WATCHDOG_USEC": "400000"}
-        with (self.folder / "log").open("w") as log, subprocess.Popen([*prefix, sys.executable, "-m", "iovisor", "daemon", "run", "--state",
-                               str(self.folder / "state"), "--socket", str(self.folder / "sock"), "--namespace",
-                               namespace, *options], cwd=ROOT, env=environment, stderr=log, text=True,
-                              pass_fds=[self.at.switching.fd]) as process:
+        command = [*prefix, sys.executable, "-m", "iovisor", "daemon", "run", "--state", str(self.folder / "state"),
+                   "--socket", str(self.folder / "sock"), "--namespace", namespace, *options]
+        with (self.folder / "log").open("w") as log, subprocess.Popen(
+                command, cwd=ROOT, env=environment, stderr=log, text=True,
+                pass_fds=[self.at.switching.fd]) as process:
             try:
                 assert self.said(b"READY=1"), (self.folder / "log").read_text()
                 yield process

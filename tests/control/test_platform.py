@@ -287,7 +287,7 @@ def test_endpoints_in_namespaces_come_when_they_can(place: Places, platform: Pla
             undo.enter_context(room)
         apply(here, ROOMS.format(tenant="acme", web=names[0], db=names[1]))
         assert pings(rooms[0], "10.1.0.2")
-        with pytest.raises(Refused, match="No such file"):
+        with pytest.raises(Refused, match="no such file"):
             apply(here, ROOMS.format(tenant="globex", web=names[2], db=names[3]))
         assert "globex/prod" not in here.hosted
         undo.enter_context(NetworkNamespace.create(names[3]))

@@ -122,11 +122,18 @@ class Hosted:
 
 
 def clear(folder: Path, namespace: NetworkNamespace | None) -> None:
-    """Take away whatever a network has left in its folder, and its devices."""
+    """Take away whatever a network has left in its folder, and its devices.
+
+    Each pin by itself: a process that has a mount namespace of its own, as all have that `ip netns exec` runs, keeps a
+    copy of the mount, and with it every pin.
+    """
     with contextlib.suppress(OSError, ValueError, KeyError):
         group = json.loads((folder / "topology.json").read_text())["group"]
         with Netlink(namespace) as netlink:
             netlink.attempt(interfaces.delete_group(group))
+    for path in (folder / "bpf").rglob("*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
     with contextlib.suppress(FileNotFoundError):
         filesystem.unmount(folder / "bpf")
         shutil.rmtree(folder)
