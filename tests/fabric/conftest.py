@@ -30,7 +30,24 @@ def leaks() -> Iterator[None]:
     remaining = objects() - known
     if remaining and not until(lambda: not remaining & objects(), 0.5):
         # What others have pinned is held by nobody while they are dead: it goes when their test ends.
-        assert until(lambda: not remaining & objects() - of_others(), 90), "objects left in the kernel"
+        assert until(lambda: not hanging(remaining & objects() - of_others()), 90), "objects left in the kernel"
+
+
+def hanging(found: set[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Without empty program arrays.
+
+    The kernel empties one when its last descriptor is closed, later and holding a reference meanwhile; if that happens
+    a second time before it has (somebody else looked at every map there is, and closed it), it keeps one for ever.
+    That nobody here has one open is checked above.
+    """
+    rest = set(found)
+    for kind, number in found:
+        with contextlib.suppress(KernelError):
+            if kind == "map":
+                with Map.from_id(number) as opened:
+                    if opened.spec.kind is MapKind.PROGRAM_ARRAY and not list(opened.items()):
+                        rest.discard((kind, number))
+    return rest
 
 
 def of_others() -> set[tuple[str, int]]:

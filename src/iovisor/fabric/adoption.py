@@ -1,11 +1,12 @@
 """A network as a document, so that another process can make the same of what is pinned.
 
-    {"network": "shop", "device": 1073741824,
+    {"network": "shop", "generation": 0, "device": 1073741824,
      "group": 812034, "mtu": 1500, "kept": {"received": 0},
      "instances": {"lan": {"kind": "iovisor.functions.switch:Switch", "configuration": {"ageing": 60000000000},
                            "versions": {}}},
      "joins": [{"at": ["lan", 0], "edge": [5000, true, 1500], "peer": null, "wire": 0, "before": [0, 0, 0, 0],
-                "attachment": {"kind": "device", "name": "eth1"}, "ours": [null, true, []], "absence": null}]}
+                "attachment": {"kind": "device", "name": "eth1"}, "ours": [null, true, []], "absence": null,
+                "generation": 0}]}
 
 A kind is found again by importing it, so it stands in a module under its own name.
 """
@@ -29,11 +30,12 @@ from .instance import Instance
 from .joins import Absence, Join, Ours, PortRef
 
 
-def describe(name: str, device: int, devices: Devices, kept: dict[str, int], joins: dict[PortRef, Join],
-             instances: dict[str, Instance]) -> dict[str, Any]:
+def describe(name: str, generation: int, device: int, devices: Devices, kept: dict[str, int],
+             joins: dict[PortRef, Join], instances: dict[str, Instance]) -> dict[str, Any]:
     """The document; `device` is the recirculation device's index."""
     return {
-        "network": name, "device": device, "group": devices.group, "mtu": devices.mtu, "kept": kept,
+        "network": name, "generation": generation, "device": device, "group": devices.group, "mtu": devices.mtu,
+        "kept": kept,
         "instances": {name: {"kind": named(type(instance.function)), "configuration": plain(instance.function.config),
                              "versions": instance.versions}
                       for name, instance in instances.items()},
@@ -43,7 +45,8 @@ def describe(name: str, device: int, devices: Devices, kept: dict[str, int], joi
                    "wire": join.wire, "before": [number for traffic in join.before for number in astuple(traffic)],
                    "attachment": join.attachment and attachments.document(join.attachment),
                    "ours": [join.ours.namespace, join.ours.promiscuous, join.ours.macs],
-                   "absence": join.absence and [join.absence.reason, join.absence.since]}
+                   "absence": join.absence and [join.absence.reason, join.absence.since],
+                   "generation": join.generation}
                   for at, join in joins.items()]}
 
 
@@ -53,7 +56,8 @@ def joins(document: Any) -> dict[PortRef, Join]:
         entry["edge"] and Edge(*entry["edge"]), entry["peer"] and PortRef(*entry["peer"]), entry["wire"],
         (Traffic(*entry["before"][:2]), Traffic(*entry["before"][2:])), [],
         entry["attachment"] and attachments.parse(entry["attachment"]),
-        _ours(*entry["ours"]), entry["absence"] and Absence(*entry["absence"])) for entry in document["joins"]}
+        _ours(*entry["ours"]), entry["absence"] and Absence(*entry["absence"]), entry["generation"])
+        for entry in document["joins"]}
 
 
 def _ours(namespace: list[int] | None, promiscuous: bool, macs: list[str]) -> Ours:

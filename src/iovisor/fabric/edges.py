@@ -49,6 +49,7 @@ from ..kernel.assembler import (
     Label,
     Line,
     Register,
+    add_atomically,
     assemble,
     call,
     compute,
@@ -120,9 +121,9 @@ class Count:
         return [*_value(array), jump_if(R0, "==", 0, label), *_add(at, 1), load(R2, R6, LENGTH, 4),
                 *_add(at + 8, R2), Label(label)]
 
-    def total(self, number: Total) -> list[Line]:
-        """Add one to a number of the account."""
-        return [*_value(1), jump_if(R0, "==", 0, f"total{number}"), *_add(8 * number, 1), Label(f"total{number}")]
+    def total(self, number: Total, by: int = 1) -> list[Line]:
+        """Add one to a number of the account, or so many."""
+        return [*_value(1), jump_if(R0, "==", 0, f"total{number}"), *_add(8 * number, by), Label(f"total{number}")]
 
     def lost(self, reason: Dropped) -> list[Line]:
         """Add a drop of the fabric."""
@@ -222,6 +223,13 @@ def enter(port: int, door: Door, count: Count) -> Program:
     return loaded(f"enter{port}", [
         move(R6, R1), load(R7, R6, CB, 4), compute(R7, "|", port), store(R6, CB, R7, 4),
         tail_call(2, door.slot), *count.dropped(Dropped.UNWIRED)], [*count.maps, door.array])
+
+
+def arrive(arrived: Map, count: Count) -> Program:
+    """A frame of ours that only says that it has come: it is counted in `arrived`, and not as a packet."""
+    return loaded("arrive", [
+        move(R6, R1), *count.total(Total.INJECTED, -1), map_value(R1, 2), move(R2, 1), add_atomically(R1, 0, R2),
+        leave(DROP)], [*count.maps, arrived])
 
 
 def passed(count: Count) -> Program:
@@ -346,6 +354,6 @@ def _assembled(lines: tuple[Line, ...]) -> bytes:
 
 
 __all__ = [
-    "MOST_HOPS", "PORTS", "Count", "Crossing", "Door", "Edge", "again", "begin", "enter", "entry", "fits", "flood",
-    "hop", "leaving", "loaded", "output", "passed",
+    "MOST_HOPS", "PORTS", "Count", "Crossing", "Door", "Edge", "again", "arrive", "begin", "enter", "entry", "fits",
+    "flood", "hop", "leaving", "loaded", "output", "passed",
 ]

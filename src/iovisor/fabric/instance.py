@@ -18,8 +18,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
+from typing import Self
 
 from ..compiler.cache import Cache
 from ..kernel import Map, MapFlag, MapKind, MapSpec, Program
@@ -31,7 +33,7 @@ from ..targets.bpf_loaded import BpfLoaded
 from ..targets.homes import KernelHome
 from .counters import Counters
 from .edges import Door
-from .pins import PinnedLoaded, Pins, Unpinned, pin_of
+from .pins import WIRING, PinnedLoaded, Pins, Unpinned, pin_of, wiring_pin
 
 INGRESS, EGRESS, HOOK = "ingress", "egress", "hook"
 MEMBER = 16                     # bytes: see `edges.flood`
@@ -64,14 +66,14 @@ class Instance:
             self.counters = Counters(pins, self.ports)
             undo.enter_context(self.counters.array)
             spec = MapSpec("members", MapKind.ARRAY, 4, MEMBER * self.ports, 1, MapFlag.MMAPABLE)
-            self.members = undo.enter_context(pins.map("members", spec))
+            self.members = undo.enter_context(pins.map(wiring_pin("members", self.versions), spec))
             self.taps: dict[str, Tap] = {}                  # by stage, what stands in front of it
             self.closed = False
             self.flooded = 0                                # ports the flood program walks
             self.entrances: dict[int, int] = {}             # by port, the wire that leads to it from Python
             self.exits: dict[int, int] = {}                 # by port, the wire that leads out of it
             self.settle()
-            self._undo = undo.pop_all()
+            undo.pop_all()
 
     def settle(self, inline: Sequence[int] = ()) -> None:
         """Put the programs that stand now behind the doors: packets that come from here on run them.
@@ -202,6 +204,36 @@ class Instance:
         self.members.rest()
         self.counters.array.rest()
 
+    # -- revisions --------------------------------------------------------------------------------------------------
+
+    def beside(self, generation: int) -> Self:
+        """The same function with slots and members of its own, as yet empty; see revision.py."""
+        fresh = copy(self)
+        fresh.versions = self.versions | {WIRING: generation}
+        with ExitStack() as undo:
+            slots = undo.enter_context(self.pins.map(wiring_pin("next", fresh.versions), self.loaded.slots.spec))
+            fresh.loaded = self.loaded.beside(slots)
+            fresh.members = undo.enter_context(
+                self.pins.map(wiring_pin("members", fresh.versions), self.members.spec))
+            fresh.flooded, fresh.taps = 0, {}               # what watches does so again once the other is left
+            undo.pop_all()
+        return fresh
+
+    def become(self, other: Instance) -> None:
+        """Whoever holds this holds the other from here on."""
+        self.__dict__.update(other.__dict__)
+
+    def retreat(self) -> None:
+        """Close, of two that are `beside` each other, what is only this one's."""
+        self.loaded.retreat()
+        self.members.close()
+        for name in ("next", "members"):
+            self.pins.unpin(wiring_pin(name, self.versions))
+
+    def prune(self) -> None:
+        """Forget pins of tables and wirings that were replaced, or were to be."""
+        self.pins.prune_former(self.versions, self.function.tables)
+
     def wake(self) -> None:
         """Hold the tables, whatever happens to the programs."""
         for home in self.loaded.homes.values():
@@ -210,4 +242,6 @@ class Instance:
     def close(self) -> None:
         self.closed = True
         self.retire([])
-        self._undo.close()
+        self.loaded.close()
+        self.counters.array.close()
+        self.members.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ..kernel import Link
+from ..kernel import Direction, Link
 from .attachments import Attachment, Share
 from .counters import Traffic
 from .edges import Edge
@@ -53,6 +53,11 @@ class Join:
     attachment: Attachment | None = None                    # what was asked for; `edge` is what it is
     ours: Ours = Ours()
     absence: Absence | None = None
+    generation: int = 0                                     # the revision that led it as it is, 0 for none
+
+    def pin(self, at: PortRef, direction: Direction) -> str:
+        """The name of the pin of its link."""
+        return f"{at} {direction.name}" + (f" {self.generation}" if self.generation else "")
 
     @property
     def inline(self) -> bool:

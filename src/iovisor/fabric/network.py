@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,7 +31,7 @@ from ..kernel import Direction, NetworkNamespace, Tap, rcu
 from ..language.function import Function
 from ..language.packet import Packet
 from ..targets.bpf_loaded import RING
-from . import adoption, edges, grace, shares, upgrade
+from . import adoption, edges, grace, revision, shares, upgrade
 from . import capture as capturing
 from . import watch as watching
 from .attachments import Attachment
@@ -45,6 +45,7 @@ from .instance import INGRESS, Instance
 from .joins import Absence, Join, PortRef
 from .mending import EdgeChange, Mending
 from .pins import Place, Unpinned
+from .revision import Draft
 from .slowpath import Served, SlowPath, finished
 from .storm import Storm
 from .trace import Trace, Walk
@@ -106,7 +107,26 @@ class Network(Wiring):
         self._keep()
         return instance
 
+    @contextmanager
+    def revision(self) -> Iterator[Draft]:
+        """Many changes as one: no packet meets some of them and not the others.
+
+        What is done to the draft happens when the block ends; an exception leaves everything as it was.
+        """
+        from .plan import Plan  # which is a Network itself
+        plan = Plan(self)
+        yield Draft(plan)
+        revision.commit(self, plan)
+
     def _put(self, name: str, function: Function) -> Instance:
+        instance = self._made(name, function)
+        self.instances[name] = instance
+        self._touched.add(instance)
+        self._serve(instance)
+        self._slow.changed()
+        return instance
+
+    def _made(self, name: str, function: Function) -> Instance:
         instance = None
         try:
             instance = Instance(name, function, self.cache, self._pins.within(name), self._ring)
@@ -116,10 +136,6 @@ class Network(Wiring):
                 instance.close()
             self._pins.forget(name)
             raise
-        self.instances[name] = instance
-        self._touched.add(instance)
-        self._serve(instance)
-        self._slow.changed()
         return instance
 
     def remove(self, name: str) -> None:
@@ -266,7 +282,7 @@ class Network(Wiring):
             upgrade.finish(instance, old, conversions)
         finally:
             self._keep()
-            instance.pins.prune_tables(instance.versions, instance.function.tables)
+            instance.prune()
         return instance.function
 
     def limit_flooding(self, storm: Storm) -> None:
@@ -463,12 +479,14 @@ class Network(Wiring):
         if self._place is not None:
             around = self._around.index
             kept = self._account.kept
-            self._place.write(adoption.describe(self.name, around, self._devices, kept, self.joins, self.instances))
+            self._place.write(adoption.describe(self.name, self.generation, around, self._devices, kept, self.joins,
+                                                self.instances))
 
     def _restore(self, document: Any) -> None:
         """Make the network what the document says: every slot is written anew, under the packets' feet."""
         assert self._place is not None
         self.joins |= adoption.joins(document)
+        self.generation = document["generation"]
         self._devices.group = self._around.group = document["group"]
         self._devices.mtu = document["mtu"]
         self._account.kept |= document["kept"]
@@ -481,7 +499,12 @@ class Network(Wiring):
             if join.peer is not None:
                 self._lead(at, join.peer)
         self._mending.adopt()
-        links = {f"{at} {direction.name}" for at, join in self.joins.items() if join.edge for direction in Direction}
+        # Packets may have been led into what a change that was not completed has left.
+        grace.wait()
+        self._around.drain()
+        for instance in self.instances.values():
+            instance.prune()
+        links = {join.pin(at, direction) for at, join in self.joins.items() if join.edge for direction in Direction}
         self._place.prune({"account", "copies", "wires", "again", *links}, set(self.instances))
 
     def __enter__(self) -> Self:

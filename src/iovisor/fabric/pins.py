@@ -30,6 +30,7 @@ from ..targets.bpf_loaded import BpfLoaded
 from ..targets.homes import KernelHome
 
 DOCUMENT, PINS, LOCK = "topology.json", "bpf", "lock"
+WIRING = "@wiring"              # among the versions of tables: that of the wiring
 
 
 class Pins:
@@ -99,13 +100,19 @@ class Pins:
             raise
         return made
 
+    def again(self, name: str, link: Link) -> None:
+        """Pin a link that is pinned already under another name as well."""
+        self.unpin(name)
+        link.pin(self._path(name))
+
     def unpin(self, name: str) -> None:
         unpin(self._path(name))
 
-    def prune_tables(self, versions: dict[str, int], names: Iterable[str]) -> None:
-        """Forget the tables of an instance that were replaced, or were to be."""
-        kept = {self._path(pin_of(name, versions)) for name in names}
-        for path in list(self.folder.glob("table-*")):
+    def prune_former(self, versions: dict[str, int], tables: Iterable[str]) -> None:
+        """Forget what of an instance was replaced, or was to be: tables and wirings."""
+        kept = {self._path(pin_of(name, versions)) for name in tables}
+        kept |= {self._path(wiring_pin(name, versions)) for name in ("next", "members")}
+        for path in [path for sort in ("table-*", "next*", "members*") for path in self.folder.glob(sort)]:
             if path not in kept:
                 _remove(path)
 
@@ -138,7 +145,10 @@ class Unpinned(Pins):
     def rename(self, former: str, name: str) -> None:
         pass
 
-    def prune_tables(self, versions: dict[str, int], names: Iterable[str]) -> None:
+    def prune_former(self, versions: dict[str, int], tables: Iterable[str]) -> None:
+        pass
+
+    def again(self, name: str, link: Link) -> None:
         pass
 
     def link(self, name: str, program: Program, index: int, direction: Direction,
@@ -229,7 +239,7 @@ class PinnedLoaded(BpfLoaded):
         super().__init__(function, "tc", stages, cache=cache, bare=False, ring=ring)
 
     def _map(self, name: str, spec: MapSpec) -> Map:
-        return self._pins.map(name, spec)
+        return self._pins.map(wiring_pin(name, self._versions) if name == "next" else name, spec)
 
     def rest(self) -> None:
         super().rest()
@@ -248,13 +258,18 @@ class PinnedLoaded(BpfLoaded):
             self.function.place(self._home)
             for name, home in self.homes.items():
                 home.map.pin(pins._path(pin_of(name, self._versions)))
-        pins.prune_tables(self._versions, self.function.tables)
 
 
 def pin_of(table: str, versions: dict[str, int]) -> str:
     """The name of a table's pin: another each time the table is replaced."""
     version = versions.get(table, 0)
     return f"table-{table}-{version}" if version else f"table-{table}"
+
+
+def wiring_pin(name: str, versions: dict[str, int]) -> str:
+    """The name of a pin of which each revision that touches an instance has another."""
+    version = versions.get(WIRING, 0)
+    return f"{name}-{version}" if version else name
 
 
 def _remove(path: Path) -> None:
@@ -266,4 +281,4 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-__all__ = ["PinnedLoaded", "Pins", "Place", "Unpinned", "pin_of"]
+__all__ = ["WIRING", "PinnedLoaded", "Pins", "Place", "Unpinned", "pin_of", "wiring_pin"]

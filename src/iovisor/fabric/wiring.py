@@ -31,6 +31,7 @@ class Wiring:
         self.name, self.namespace, self._pins = name, namespace, pins
         self.instances: dict[str, Instance] = {}
         self.joins: dict[PortRef, Join] = {}
+        self.generation = 0                                 # how many revisions there have been
         self._touched: set[Instance] = set()                # what may have descriptors to give back
         with ExitStack() as undo:
             self._account = Account(pins)
@@ -108,7 +109,7 @@ class Wiring:
         join.links.clear()
         if join.edge is not None:
             for direction in Direction:
-                self._pins.unpin(f"{at} {direction.name}")
+                self._pins.unpin(join.pin(at, direction))
         instance.member(at.port, 0)
         instance.lead(at.port, None)
 
@@ -202,7 +203,7 @@ class Wiring:
             instance.flooded = ports
 
     def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction, revision: int = 0) -> Link:
-        return self._pins.link(f"{at} {direction.name}", program, index, direction, self.namespace, revision)
+        return self._pins.link(self.joins[at].pin(at, direction), program, index, direction, self.namespace, revision)
 
     # -- counting and descriptors -----------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import atexit
 import struct
 import threading
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cache as once
 from types import TracebackType
 from typing import Self
@@ -158,6 +159,18 @@ class BpfLoaded:
         former, self.programs = self.programs, fresh
         for program in former.values():
             program.close()
+
+    def beside(self, slots: Map) -> Self:
+        """The same with a program array of its own and, until `configured`, no programs; all else is shared."""
+        fresh = copy(self)
+        fresh.maps, fresh.homes, fresh.programs = self.maps | {"@next": slots}, dict(self.homes), {}
+        return fresh
+
+    def retreat(self) -> None:
+        """Close what `beside` does not share."""
+        for program in self.programs.values():
+            program.close()
+        self.slots.close()
 
     @property
     def slots(self) -> Map:

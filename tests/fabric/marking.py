@@ -1,0 +1,55 @@
+"""Functions that write their number into a packet, at a place of their own: what a packet met can be read from it."""
+from __future__ import annotations
+
+from iovisor.language import FLOOD, Config, Function, Header, Packet, Port, Ports, Verdict, forward, ports, require, u8
+from iovisor.wire.ethernet import Ethernet
+
+
+class Marks(Header):
+    """Behind the Ethernet header: what two functions in a row have written."""
+
+    first: u8
+    second: u8
+
+
+class MarkConfig(Config):
+    """What is written."""
+
+    mark: u8 = 1
+
+
+class First(Function):
+    """Two ports, straight through, and the first mark."""
+
+    config: MarkConfig
+    inside: Port
+    outside: Port
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth, marks = pkt.parse(Ethernet, Marks)
+        require(eth.type == 0x88b5)
+        marks.first = self.config.mark
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+
+
+class Second(Function):
+    """The same with the second mark."""
+
+    config: MarkConfig
+    inside: Port
+    outside: Port
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth, marks = pkt.parse(Ethernet, Marks)
+        require(eth.type == 0x88b5)
+        marks.second = self.config.mark
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+
+
+class Spread(Function):
+    """Everything everywhere: copies for functions go around."""
+
+    ports: Ports = ports(4)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        return FLOOD
