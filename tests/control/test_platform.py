@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
@@ -17,6 +18,7 @@ from iovisor.functions.switch import Switch
 from iovisor.kernel import KernelError, NetworkNamespace
 from iovisor.kernel.namespaces import delete
 from tests.control.conftest import ADMIN, Platforms, apply
+from tests.fabric.flows import Flows
 from tests.fabric.hosts import Place
 from tests.fabric.test_network import exchange
 from tests.waiting import until
@@ -316,3 +318,44 @@ def pings(room: NetworkNamespace, address: str) -> bool:
 def forget(name: str) -> None:
     with suppress(KernelError):
         delete(name)
+
+
+CHAIN = """
+version: 1
+tenant: acme
+network: prod
+functions: {{lan: switch, far: switch{more}}}
+endpoints: {{one: {{device: p0}}, two: {{device: p1}}}}
+links: [[one, lan], [two, far], ["lan:9", {path}"far:9"]]
+"""
+WALL = ", wall: {{kind: acl, default: accept, other: accept, rules: [{{action: drop, protocol: {protocol}}}]}}"
+
+
+def test_no_packet_is_lost_by_a_change(place: Places, platform: Platforms) -> None:
+    """A function comes into a path, changes, gets a second one beside it, and both go, under traffic."""
+    at = place(2)
+    here = platform(at)
+    apply(here, CHAIN.format(more="", path=""))
+    icmp, sctp = WALL.format(protocol="icmp"), WALL.format(protocol="sctp")
+    steps = [(icmp, "wall, "), (sctp, "wall, "), (sctp + ", own: {kind: './through.py:Through'}", "wall, own, "), ("", "")]
+    for more, path in steps:                                # compiled once, before anything is counted
+        apply(here, CHAIN.format(more=more, path=path), {"./through.py": THROUGH})
+    for host in at.hosts:
+        host.socket.close()
+    flows = Flows(at.hosts[0], at.hosts[1])
+    with flows:
+        for more, path in steps * 2:
+            apply(here, CHAIN.format(more=more, path=path), {"./through.py": THROUGH})
+            time.sleep(0.05)
+    assert (flows.result.lost, flows.result.doubled) == (0, 0), flows.result
+    assert flows.result.pushed == flows.result.drained > 1 << 20
+    assert sorted(here.call("acme", "prod", lambda n: list(n.instances))) == ["far", "lan"]
+
+
+THROUGH = """from iovisor.language import Function, Packet, Port, Verdict, forward
+class Through(Function):
+    inside: Port
+    outside: Port
+    def ingress(self, pkt: Packet) -> Verdict:
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+"""

@@ -6,8 +6,11 @@ says that the new one is current, in one transaction; then `tidy` takes away wha
 leads back to the old shape.  A process that dies before the store's transaction comes back to the old shape, with its
 state; one that dies after it to the new: at start, each network is turned to what the store calls current.
 
+Within `turn`, what is joined and configured changes as one revision of the fabric, which no packet sees half of; then
+what is new is attached.
+
 What is not so yet: a function whose kind changes so much that its tables cannot be kept is replaced, and a failure
-after that brings it back empty.
+after that brings it back empty; an endpoint that moves to another port is attached to nothing for a moment.
 """
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..fabric import Attachment, Network, PortRef, upgrade
+from ..fabric.revision import Draft
 from ..kernel import KernelError, rcu
 from .shape import Shape, Step, difference
 
@@ -40,14 +44,15 @@ def turn(network: Network, wanted: Shape, before_traffic: Callable[[], object] =
         try:
             waiting: dict[str | PortRef, Attachment] = {
                 step.ends[0]: step.edge for step in steps if step.edge is not None and step.what == "attach"}
-            for step in steps:
-                if step.what != "attach":
-                    _do(network, step)
+            _together(network, [step for step in steps if step.what != "attach"])
             before_traffic()
             network.attach_all(waiting)
         except BaseException:
-            for step in plan(network, former):
-                _do(network, step)
+            back = plan(network, former)
+            _together(network, [step for step in back if step.what not in ("attach", "remove")])
+            for step in back:
+                if step.what in ("attach", "remove"):
+                    _do(network, step)
             raise
     return steps
 
@@ -99,7 +104,18 @@ def _fits(network: Network, name: str, kind: type) -> bool:
     return True
 
 
-def _do(network: Network, step: Step) -> None:
+def _together(network: Network, steps: list[Step]) -> None:
+    """Several steps as one revision: no packet meets some of them and not the others.  A single one needs none."""
+    if len(steps) < 2:
+        for step in steps:
+            _do(network, step)
+        return
+    with network.revision() as draft:
+        for step in steps:
+            _do(draft, step)
+
+
+def _do(network: Network | Draft, step: Step) -> None:
     match step.what:
         case "add":
             assert step.part is not None
@@ -122,7 +138,7 @@ def _do(network: Network, step: Step) -> None:
         case "unlink":
             network.unlink(step.ends[0])
         case "attach":
-            assert step.edge is not None
+            assert step.edge is not None and isinstance(network, Network)
             network.attach(step.ends[0], step.edge)
         case "detach":
             network.detach(step.ends[0])

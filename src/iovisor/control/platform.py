@@ -441,15 +441,17 @@ class Platform:
             drift = time.monotonic() >= due
             if drift:
                 due = time.monotonic() + MEND
-            for head in self.records.heads():
+            for known in self.records.heads():
                 try:
                     with self._changing:
-                        if self.records.overdue(head):
+                        # Read anew: what was current before somebody's apply is not what shall be.
+                        head = self.records.head(known.tenant, known.network)
+                        if head is not None and self.records.overdue(head):
                             self._undo(head)
-                        elif drift:
+                        elif head is not None and drift:
                             self._mend(head)
                 except Exception as error:
-                    log.error("%s is not what it shall be: %s", head.key, error)
+                    log.error("%s is not what it shall be: %s", known.key, error)
 
     def _mend(self, head: Head) -> None:
         """Make a network what its current revision says."""
@@ -467,9 +469,6 @@ class Platform:
 
     def _undo(self, head: Head) -> None:
         """Nobody confirmed."""
-        fresh = self.records.head(head.tenant, head.network)
-        if fresh is None or not self.records.overdue(fresh):
-            return
         log.warning("revision %d of %s was not confirmed in time", head.current, head.key)
         self.rollback(DAEMON, head.tenant, head.network, None, f"revision {head.current} was not confirmed in time")
         self.events.publish("not confirmed", head.tenant, head.network, revision=head.current)
