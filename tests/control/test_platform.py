@@ -337,7 +337,8 @@ def test_no_packet_is_lost_by_a_change(place: Places, platform: Platforms) -> No
     here = platform(at)
     apply(here, CHAIN.format(more="", path=""))
     icmp, sctp = WALL.format(protocol="icmp"), WALL.format(protocol="sctp")
-    steps = [(icmp, "wall, "), (sctp, "wall, "), (sctp + ", own: {kind: './through.py:Through'}", "wall, own, "), ("", "")]
+    two = sctp + ", own: {kind: './through.py:Through'}"
+    steps = [(icmp, "wall, "), (sctp, "wall, "), (two, "wall, own, "), ("", "")]
     for more, path in steps:                                # compiled once, before anything is counted
         apply(here, CHAIN.format(more=more, path=path), {"./through.py": THROUGH})
     for host in at.hosts:
