@@ -844,6 +844,26 @@ def test_what_it_shows(bench: Bench) -> None:
     assert bench.router.flush_neighbors() == 1
 
 
+def test_what_is_remembered_follows_every_change() -> None:
+    """Destinations asked for again and again while routes come, change and go: each answer is that of the moment."""
+    chance, bench = random.Random(6), Bench(static=[])
+    ways = {None: -1, "blackhole": -2, 1: 1, 2: 2}
+    hops = {1: [(ipv4_address(B4), 1, 1)], 2: [(ipv4_address(C4), 2, 1)]}
+    known: dict[Prefix, Any] = {}
+    for _ in range(300):
+        place = prefix(chance.choice(("192.0.2.0/24", "192.0.2.0/25", "192.0.2.7/32", "0.0.0.0/0")))
+        way = chance.choice((None, "blackhole", 1, 2))
+        bench.router.feed(place, hops.get(way, way))  # type: ignore[arg-type]
+        known[place] = way
+        for last in (7, 8, 200):
+            address = ipv4_address(f"192.0.2.{last}")
+            there = [p for p, w in known.items() if w is not None and address in p]
+            best = max(there, key=lambda p: p.length, default=None)
+            want = ways[None if best is None else known[best]]
+            sent = bench.send(to(f"192.0.2.{last}") / udp())
+            assert (-2 if not sent else -1 if sent[0][0] == 0 else sent[0][0]) == want
+
+
 def test_prefixes_equal_a_search() -> None:
     chance = random.Random(4)
     router, known = Router(routes=2000), {}

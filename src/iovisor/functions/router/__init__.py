@@ -50,6 +50,7 @@ into a kernel table.  What is configured goes before what is fed.
 | `links` | a port | its addresses, MTU and switches |
 | `routes4`, `routes6` | prefix -> route | the main table, the router's own addresses and networks among them |
 | `others4`, `others6` | table -> prefix -> route | those of policies |
+| `recent4`, `recent6`, `versions` | destination -> route, on each CPU | what was looked up since the routes changed |
 | `choices`, `hops` | 64 groups of 1024 slots; hops | where several next hops share a route |
 | `policies` | port, number -> policy | |
 | `neighbors4`, `neighbors6` | address, port -> neighbor | Ethernet address, state, since when |
@@ -173,6 +174,7 @@ class Router(Upkeep):
             self.lpm(table, prefix.bits)[prefix] = record(gateway=hopping.gateway, group=group, kind=hopping.kind,
                                                           port=hopping.port)
             self.installed[place] = hopping
+        self.versions[0] = (self.versions.get(0) or 0) + 1
         if former is not None and former.kind == RouteKind.GROUP:
             self.groups.give(former)
 

@@ -38,6 +38,7 @@ from iovisor.language import (
     table,
     u8,
     u16,
+    u32,
 )
 from iovisor.wire import answer, arp, checksum, neighbor
 from iovisor.wire.arp import Arp, ArpOperation
@@ -55,6 +56,7 @@ from .settings import RouterConfig
 from .tables import (
     GROUPS,
     PORTS,
+    RECENT,
     RULES,
     SLOTS,
     Bucket,
@@ -66,6 +68,8 @@ from .tables import (
     Neighbor,
     Policy,
     Reason,
+    Recent4,
+    Recent6,
     ReversePath,
     Route4,
     Route6,
@@ -113,6 +117,9 @@ class Path(Function):
     routes6: Lpm[ipv6, Route6] = table("routes")
     others4: Hash[u16, Lpm[ipv4, Route4]] = table(64, inner=table("routes"))
     others6: Hash[u16, Lpm[ipv6, Route6]] = table(64, inner=table("routes"))
+    versions: Array[u32] = table(1)
+    recent4: Array[Recent4] = table(RECENT, per_cpu=True)
+    recent6: Array[Recent6] = table(RECENT, per_cpu=True)
     choices: Array[u16] = table(GROUPS * SLOTS)
     hops: Array[Hop] = table(1024)
     policies: Array[Policy] = table(PORTS * RULES)
@@ -152,35 +159,37 @@ class Path(Function):
         else:
             require(checksum.ipv4_is_right(pkt, ip), Reason.CHECKSUM)
         require(not is_martian_source4(ip.src), Reason.MARTIAN_SOURCE)
-        route = self.routes4.get(ip.dst)
-        if link.policies != 0:
+        kind, port, group, gateway = self.find4(ip.dst)
+        if link.policies != 0 and kind != RouteKind.LOCAL:
             other = self.others4.get(self.policy(pkt, link, 4, ip.src))
-            if other is not None and (route is None or route.kind != RouteKind.LOCAL):
-                route = other.get(ip.dst)
-        if route is None:
-            require(not is_martian_destination4(ip.dst), Reason.MARTIAN_DESTINATION)
-            return self.refuse4(pkt, eth, ip, link, UNREACHABLE | Unreachable.NET, 0, Reason.NO_ROUTE)
-        if route.kind == RouteKind.LOCAL:
+            if other is not None:
+                kind = RouteKind.NONE
+                found = other.get(ip.dst)
+                if found is not None:
+                    kind, port, group, gateway = found.kind, found.port, found.group, found.gateway
+        if kind == RouteKind.LOCAL:
             return self.local4(pkt, eth, ip, link, done)
         require(not is_martian_destination4(ip.dst), Reason.MARTIAN_DESTINATION)
-        if link.reverse_path != ReversePath.OFF:
+        if link.reverse_path != ReversePath.OFF and kind != RouteKind.NONE:
             self.reverse4(pkt.port, link, ip.src)
-        require(route.kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
-        if ip.ihl > 5 and done == 0:
+        require(kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
+        if ip.ihl > 5 and done == 0 and kind != RouteKind.NONE:
             return punt(Slow(what=Work.OPTIONS, version=4))
-        port = route.port
-        gateway = route.gateway if route.kind == RouteKind.VIA else ip.dst
-        if route.kind == RouteKind.GROUP:
-            hop = self.hops[self.choices[route.group * SLOTS + self.spread4(pkt, ip)]]
+        if kind != RouteKind.VIA:
+            gateway = ip.dst
+        if kind == RouteKind.GROUP:
+            hop = self.hops[self.choices[group * SLOTS + self.spread4(pkt, ip)]]
             gateway = hop.gateway & 0xffff_ffff if hop.gateway != 0 else ip.dst
             port = hop.port
         out = self.links[port]
         refusal, rest, reason = 0, 0, 0
-        if route.kind == RouteKind.BROADCAST:
+        if kind == RouteKind.BROADCAST:
             require(out.directed_broadcast != 0 and port != pkt.port, Reason.BROADCAST)
-        elif route.kind == RouteKind.UNREACHABLE:
+        elif kind == RouteKind.NONE:
+            refusal, reason = UNREACHABLE | Unreachable.NET, Reason.NO_ROUTE
+        elif kind == RouteKind.UNREACHABLE:
             refusal, reason = UNREACHABLE | Unreachable.HOST, Reason.UNREACHABLE
-        elif route.kind == RouteKind.PROHIBIT:
+        elif kind == RouteKind.PROHIBIT:
             refusal, reason = UNREACHABLE | Unreachable.PROHIBITED, Reason.PROHIBITED
         header = ip.ihl * 4
         if refusal == 0 and ip.ttl <= 1:
@@ -192,7 +201,7 @@ class Path(Function):
             refusal, rest, reason = UNREACHABLE | Unreachable.FRAGMENTATION_NEEDED, out.mtu, Reason.TOO_BIG
         if refusal == 0:
             target = BROADCAST
-            if route.kind != RouteKind.BROADCAST:
+            if kind != RouteKind.BROADCAST:
                 near = self.neighbors4.get(Near4(address=gateway, port=port))
                 if near is None or near.state == State.ASKED:
                     return punt(Unresolved(port=port, version=4, address=gateway))
@@ -209,6 +218,27 @@ class Path(Function):
                 return forward(port)
             refusal, reason = UNREACHABLE | Unreachable.HOST, Reason.UNREACHABLE
         return self.refuse4(pkt, eth, ip, link, refusal, rest, reason)
+
+    def find4(self, address: ipv4) -> tuple[int, int, int, int]:
+        """Kind, port, group and gateway of the route to an address; the kind is `NONE` if there is none."""
+        version = self.versions[0] + 1 & 0xffff_ffff
+        recent = self.recent4[(address * 0x9e3779b1 >> 20) & RECENT - 1]
+        if recent.address == address and recent.version == version:
+            return recent.kind, recent.port, recent.group, recent.gateway
+        route = self.routes4.get(address)
+        recent.address = address
+        recent.version = version
+        if route is None:
+            recent.kind = RouteKind.NONE
+            recent.port = 0
+            recent.group = 0
+            recent.gateway = 0
+            return RouteKind.NONE, 0, 0, 0
+        recent.kind = route.kind
+        recent.port = route.port
+        recent.group = route.group
+        recent.gateway = route.gateway
+        return route.kind, route.port, route.group, route.gateway
 
     def reverse4(self, port: int, link: Link, source: int) -> None:
         back = self.routes4.get(source)
@@ -304,31 +334,34 @@ class Path(Function):
         if is_link_local(ip.dst):
             require(ip.dst == link.link_local, Reason.MARTIAN_DESTINATION)
             return self.local6(pkt, eth, ip, link, done)
-        route = self.routes6.get(ip.dst)
-        if link.policies != 0:
+        kind, port, group, gateway = self.find6(ip.dst)
+        if link.policies != 0 and kind != RouteKind.LOCAL:
             other = self.others6.get(self.policy(pkt, link, 6, ip.src))
-            if other is not None and (route is None or route.kind != RouteKind.LOCAL):
-                route = other.get(ip.dst)
-        if route is None:
-            return self.refuse6(pkt, eth, ip, link, UNREACHABLE6 | Unreachable6.NO_ROUTE, 0, Reason.NO_ROUTE)
-        if route.kind == RouteKind.LOCAL:
+            if other is not None:
+                kind = RouteKind.NONE
+                found = other.get(ip.dst)
+                if found is not None:
+                    kind, port, group, gateway = found.kind, found.port, found.group, found.gateway
+        if kind == RouteKind.LOCAL:
             return self.local6(pkt, eth, ip, link, done)
-        if link.reverse_path != ReversePath.OFF and not is_link_local(ip.src):
+        if link.reverse_path != ReversePath.OFF and kind != RouteKind.NONE and not is_link_local(ip.src):
             self.reverse6(pkt.port, link, ip.src)
-        require(route.kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
-        if ip.next == IpProtocol.HOP_BY_HOP and done == 0:
+        require(kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
+        if ip.next == IpProtocol.HOP_BY_HOP and done == 0 and kind != RouteKind.NONE:
             return punt(Slow(what=Work.OPTIONS, version=6))
-        port = route.port
-        gateway = route.gateway if route.kind == RouteKind.VIA else ip.dst
-        if route.kind == RouteKind.GROUP:
-            hop = self.hops[self.choices[route.group * SLOTS + self.spread6(pkt, ip)]]
+        if kind != RouteKind.VIA:
+            gateway = ip.dst
+        if kind == RouteKind.GROUP:
+            hop = self.hops[self.choices[group * SLOTS + self.spread6(pkt, ip)]]
             gateway = hop.gateway if hop.gateway != 0 else ip.dst
             port = hop.port
         out = self.links[port]
         refusal, rest, reason = 0, 0, 0
-        if route.kind == RouteKind.UNREACHABLE:
+        if kind == RouteKind.NONE:
+            refusal, reason = UNREACHABLE6 | Unreachable6.NO_ROUTE, Reason.NO_ROUTE
+        elif kind == RouteKind.UNREACHABLE:
             refusal, reason = UNREACHABLE6 | Unreachable6.ADDRESS, Reason.UNREACHABLE
-        elif route.kind == RouteKind.PROHIBIT:
+        elif kind == RouteKind.PROHIBIT:
             refusal, reason = UNREACHABLE6 | Unreachable6.PROHIBITED, Reason.PROHIBITED
         elif is_link_local(ip.src):
             refusal, reason = UNREACHABLE6 | Unreachable6.BEYOND_SCOPE, Reason.MARTIAN_SOURCE
@@ -352,6 +385,27 @@ class Path(Function):
                 return forward(port)
             refusal, reason = UNREACHABLE6 | Unreachable6.ADDRESS, Reason.UNREACHABLE
         return self.refuse6(pkt, eth, ip, link, refusal, rest, reason)
+
+    def find6(self, address: ipv6) -> tuple[int, int, int, int]:
+        version = self.versions[0] + 1 & 0xffff_ffff
+        mixed = (address ^ address >> 64) & 0xffff_ffff_ffff_ffff
+        recent = self.recent6[((mixed ^ mixed >> 32) & 0xffff_ffff) * 0x9e3779b1 >> 20 & RECENT - 1]
+        if recent.address == address and recent.version == version:
+            return recent.kind, recent.port, recent.group, recent.gateway
+        route = self.routes6.get(address)
+        recent.address = address
+        recent.version = version
+        if route is None:
+            recent.kind = RouteKind.NONE
+            recent.port = 0
+            recent.group = 0
+            recent.gateway = 0
+            return RouteKind.NONE, 0, 0, 0
+        recent.kind = route.kind
+        recent.port = route.port
+        recent.group = route.group
+        recent.gateway = route.gateway
+        return route.kind, route.port, route.group, route.gateway
 
     def reverse6(self, port: int, link: Link, source: int) -> None:
         back = self.routes6.get(source)
