@@ -29,6 +29,7 @@ from tests.fabric.hosts import OUTGOING, Host, Place
 from tests.fabric.marking import First, Second, Spread
 from tests.fabric.test_network import exchange
 from tests.fabric.test_slowpath import flows as first_packets
+from tests.fabric.test_watch import seen as reported
 from tests.fabric.versions import Keeper, Keeper2, Refuses
 
 pytestmark = pytest.mark.root
@@ -237,6 +238,25 @@ def test_an_exception_leaves_everything_as_it_was(place: Places, tmp_path: Path)
             draft.reconfigure("gate", open=1)
         exchange(*at.hosts[:2])
         assert net.drops == {}
+
+
+def test_a_network_that_is_watched(place: Places) -> None:
+    """What watches stands in front of the new wiring, too, and neither leaves anything in the other's way."""
+    at = place(2)
+    with Network("watched", namespace=at.switching) as net:
+        net.add("gate", Gate())
+        net.attach("gate:inside", at.hosts[0].edge)
+        net.attach("gate:outside", at.hosts[1].edge)
+        with net.watch() as watch:
+            for open_ in (0, 1, 0):
+                with net.revision() as draft:
+                    draft.reconfigure("gate", open=open_)
+                at.hosts[0].send(at.hosts[1])
+                assert reported(watch, 1)[0].verdict == ("forward(outside)" if open_ else "drop(REQUIRED)")
+        with net.revision() as draft:
+            draft.reconfigure("gate", open=1)
+        at.hosts[1].captured()
+        exchange(*at.hosts)
 
 
 def test_punted_packets_come_back_after_a_revision(place: Places) -> None:

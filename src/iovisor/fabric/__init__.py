@@ -10,15 +10,15 @@
     recirculation   clones, long walks and frames from Python go around a device
     storm           what a network may spend on copies
     slowpath        punted packets to handlers, and back
-    upgrade         a new image takes over the tables
+    upgrade         a new image takes over the tables; conversion: entries that are laid out otherwise
+    revision        many changes as one, built beside what stands; plan: what shall be
     pins, adoption  a network outlives its process, and another adopts it
     trace           what would become of a packet: rehearsal, explanation, itinerary
     watch           packets as they go by: filters, recorders; and capture, a port as a file
     balance         everything in against everything out, packet for packet
     joins, counters, images, grace
 
-`Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come:
-trace and capture, `migrate`.
+`Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come.
 """
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ from .instance import Instance
 from .joins import Absence, PortRef
 from .mending import EdgeChange
 from .network import Network
+from .revision import Draft
 from .running import Running
 from .storm import Storm
 from .trace import Disagreement, Trace
 from .watch import Seen, Watch
 
 __all__ = [
-    "Absence", "Attachment", "Balance", "Capture", "Device", "Disagreement", "Edge", "EdgeChange", "Filter", "Instance",
-    "Network", "PortRef", "Running", "Seen", "Share", "Storm", "Tap", "Trace", "Traffic", "Veth", "Watch",
+    "Absence", "Attachment", "Balance", "Capture", "Device", "Disagreement", "Draft", "Edge", "EdgeChange", "Filter",
+    "Instance", "Network", "PortRef", "Running", "Seen", "Share", "Storm", "Tap", "Trace", "Traffic", "Veth", "Watch",
 ]
