@@ -27,6 +27,7 @@ from ..language.packet import M, Packet
 from ..language.tables import PRESENT, STAMP, PythonHome, TableSpec, decode
 from ..language.verdicts import Verdict
 
+FEW = 6
 _LANGUAGE = os.path.dirname(language.__file__) + os.sep
 
 
@@ -220,7 +221,9 @@ def _shown(kind: Any, data: bytes) -> str:
     """A key or a value as people read it."""
     if isinstance(kind, type) and issubclass(kind, Layout):
         record = kind.decode(data)
-        return ", ".join(f"{name} {show(field, getattr(record, name))}" for name, field in kind.fields.items())
+        # Of a long record (a rule) most fields say nothing: what is zero is left out.
+        told = [name for name in kind.fields if len(kind.fields) <= FEW or getattr(record, name)]
+        return ", ".join(f"{name} {show(kind.fields[name], getattr(record, name))}" for name in told) or "all zero"
     number = int(decode(kind, data)) if kind is not None else int.from_bytes(data, "little")
     integer = uint(kind)
     return str(number) if integer is None or not integer.text else \
