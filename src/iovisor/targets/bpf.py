@@ -33,9 +33,9 @@ from . import lowering
 MAP_BY_INDEX, VALUE_BY_INDEX = 5, 6         # BPF_PSEUDO_MAP_IDX, BPF_PSEUDO_MAP_IDX_VALUE, Linux 5.14
 BARE = 1                                    # flag in @config: return the verdict itself, for tests
 WATCH = 2                                   # flag in @config: let @watch see each verdict, and end the packet
-HANDED, PUNTED = 14, 15                     # of @drops, beside the reasons: packets for the host, and for Python
 FLOOD_SLOT = 256                            # of the slots of a stage, behind the ports
-REASONS = 256                               # counted in @drops, 8 bytes each
+REASONS = 256                               # counted in @drops, 8 bytes each; behind them what is no drop:
+HANDED, PUNTED, ENDS = 256, 257, 258        # packets for the host, and for Python
 EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
 FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
 

@@ -46,7 +46,7 @@ from ..language.machine import Machine
 from ..language.packet import Packet
 from ..language.tables import Home, TableSpec
 from ..language.verdicts import PUNT_KIND, Verdict
-from .bpf import BARE, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, REASONS, WATCH, Bpf
+from .bpf import BARE, ENDS, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, WATCH, Bpf
 from .homes import KernelHome
 from .tc import Tc
 from .verifier import refused
@@ -112,7 +112,7 @@ class BpfLoaded:
 
     def _make(self) -> None:
         self.maps["@machine"] = self._machine()
-        for name, spec in (("drops", MapSpec("drops", MapKind.PER_CPU_ARRAY, 4, 8 * REASONS, 1)),
+        for name, spec in (("drops", MapSpec("drops", MapKind.PER_CPU_ARRAY, 4, 8 * ENDS, 1)),
                            ("next", MapSpec("next", MapKind.PROGRAM_ARRAY, 4, 4, self.size))):
             self.maps[f"@{name}"] = self._map(name, spec)
         if self.target == "xdp":
@@ -252,7 +252,7 @@ class BpfLoaded:
     def ends(self) -> dict[int, int]:
         """Packets that ended here, summed over CPUs: by reason, and at HANDED and PUNTED what is no drop."""
         values = self.maps["@drops"].lookup_per_cpu(ZERO) or []
-        counts = (sum(found) for found in zip(*(struct.unpack(f"<{REASONS}Q", value) for value in values), strict=True))
+        counts = (sum(found) for found in zip(*(struct.unpack(f"<{ENDS}Q", value) for value in values), strict=True))
         return {reason: count for reason, count in enumerate(counts) if count}
 
     @property
