@@ -331,7 +331,7 @@ def test_errors_are_clear_and_change_nothing(place: Places) -> None:
 
 def test_many_cycles_leave_nothing(place: Places) -> None:
     """The fixture `leaks` counts; here, that descriptors do not pile up meanwhile, and devices go."""
-    from tests.kernel.conftest import open_descriptors
+    from tests.leaks import open_descriptors
     at = place(2)
     before = len(open_descriptors())
     for _ in range(20):
