@@ -5,7 +5,6 @@ them is asked in tests/fabric, of networks that nothing else runs beside.
 """
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ from iovisor.model import Tenant
 from iovisor.targets.bpf_loaded import machine_map
 from tests.fabric.conftest import place
 from tests.fabric.hosts import Place
-from tests.kernel.conftest import open_descriptors
+from tests.leaks import nothing_left
 
 __all__ = ["place"]
 ADMIN = Principal("tester", "admin")
@@ -31,15 +30,11 @@ Platforms = Callable[[Place], Platform]
 
 @pytest.fixture(autouse=True)
 def leaks(tmp_path: Path) -> Iterator[None]:
-    """Fail a test that leaves a descriptor or a mount."""
+    """Fail a test that leaves a descriptor, an object of its own in the kernel, or a mount."""
     machine_map()                               # these two are made once a process, and stay
     BACKEND.start()
-    before = open_descriptors()
-    yield
-    gc.collect()
-    left = [target for number, target in open_descriptors().items()
-            if before.get(number) != target and any(kind in target for kind in ("bpf", "net:[", "socket:", "btf"))]
-    assert not left, f"descriptors left open: {left}"
+    with nothing_left():
+        yield
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
 
 
