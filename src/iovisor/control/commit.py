@@ -90,7 +90,8 @@ def tidy(network: Network, wanted: Shape) -> list[Step]:
 def keeping(network: Network, wanted: Shape) -> frozenset[str]:
     """The functions of another kind that can read the tables of what is there."""
     return frozenset(name for name, part in wanted.parts.items()
-                     if name in network.instances and _fits(network, name, part.kind))
+                     if name in network.instances and type(network.instances[name].function) is not part.kind
+                     and _fits(network, name, part.kind))
 
 
 def _fits(network: Network, name: str, kind: type) -> bool:
@@ -105,8 +106,11 @@ def _fits(network: Network, name: str, kind: type) -> bool:
 
 
 def _together(network: Network, steps: list[Step]) -> None:
-    """Several steps as one revision: no packet meets some of them and not the others.  A single one needs none."""
-    if len(steps) < 2:
+    """Several steps as one revision: no packet meets some of them and not the others.
+
+    A single one needs none, nor do steps that only add: what is joined is complete before anything leads to it.
+    """
+    if len(steps) < 2 or all(step.what in ("add", "link") for step in steps):
         for step in steps:
             _do(network, step)
         return
