@@ -266,8 +266,9 @@ class FirewallConfig(ConnectionsConfig, ClassifierConfig):
         return sorted(self.rules, key=lambda rule: rule.priority)
 
     def matches(self) -> list[Match]:
-        return [rule.match(f"rules[{self.rules.index(rule)}]", self.address_sets, self.port_sets)
-                for rule in self.ordered()]
+        found = [rule.match(f"rules[{place}]", self.address_sets, self.port_sets)
+                 for place, rule in enumerate(self.rules)]
+        return [found[place] for place in sorted(range(len(found)), key=lambda place: self.rules[place].priority)]
 
     @property
     def counters(self) -> int:

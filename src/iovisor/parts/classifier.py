@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from iovisor.language import (
     Array,
@@ -42,6 +43,7 @@ NONE = 0xffff_ffff
 TAGS = 1024
 MASK64 = (1 << 64) - 1
 EVERYWHERE = Prefix(0, 0, 128)
+Q = TypeVar("Q")
 
 
 class Block(Record):
@@ -206,8 +208,7 @@ class Classifier(Component):
             if sum(1 for low, high, _ in ranges for _ in covering(low, high)) > int(self.firsts.spec.size) // 2:
                 raise ConfigError(path, "these rules name too many ranges of ports (most_rules)")
         tags = [row(bits) for bits in by_tag([rule.tags for rule in rules])]
-        flags = [row(sum(1 << n for n, rule in enumerate(rules) if (value ^ rule.flags) & rule.flags_mask == 0))
-                 for value in range(256)]
+        flags = [row(bits) for bits in by_flags([(rule.flags, rule.flags_mask) for rule in rules])]
 
         for kept, wanted in ((self.sources_1 if bank else self.sources_0, sources),
                              (self.destinations_1 if bank else self.destinations_0, destinations)):
@@ -286,7 +287,24 @@ def covering(low: int, high: int) -> Iterator[tuple[int, int]]:
 def by_tag(wanted: Sequence[frozenset[int]]) -> list[int]:
     """For every tag the rules it satisfies."""
     found = [0] * TAGS
-    for number, tags in enumerate(wanted):
+    for tags, bits in together(wanted).items():
         for tag in tags or range(TAGS):
-            found[tag] |= 1 << number
+            found[tag] |= bits
+    return found
+
+
+def by_flags(wanted: Sequence[tuple[int, int]]) -> list[int]:
+    """For every value of the flags the rules it satisfies."""
+    found = [0] * 256
+    for (flags, mask), bits in together(wanted).items():
+        for value in range(256):
+            found[value] |= bits if (value ^ flags) & mask == 0 else 0
+    return found
+
+
+def together(wanted: Sequence[Q]) -> dict[Q, int]:
+    """The rules that ask for the same."""
+    found: dict[Q, int] = {}
+    for number, question in enumerate(wanted):
+        found[question] = found.get(question, 0) | 1 << number
     return found
