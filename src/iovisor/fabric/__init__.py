@@ -2,6 +2,7 @@
 
     edges           the programs between functions, a dozen instructions each
     instance        one function in the kernel, and the slots that lead to it and away from it
+    wiring          what leads where, and how it is turned
     network         the whole: links, devices, insertion, change under traffic
     attachments     what ports are attached to, as data: cables, TAPs, devices, shares of them
     devices         makes and finds them, and gives them back as they were
@@ -16,9 +17,11 @@
     trace           what would become of a packet: rehearsal, explanation, itinerary
     watch           packets as they go by: filters, recorders; and capture, a port as a file
     balance         everything in against everything out, packet for packet
+    mirror          a kernel's routes and neighbors, in a router
+    running         one function between devices
     joins, counters, images, grace
 
-`Network` is what one uses; `Running` is one function between devices.  docs/roadmap.md says what is still to come.
+`Network` is what one uses, and docs/fabric.md how.
 """
 from __future__ import annotations
 
