@@ -104,6 +104,8 @@ def commands(ctx: click.Context, traceback: bool) -> None:
     """
     if os.environ.get("NO_COLOR"):
         ctx.color = False
+    elif os.environ.get("FORCE_COLOR"):
+        ctx.color = True
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 A learning switch written in Python is compiled while one looks, put into the kernel between four hosts, and made to
 work: pings, fragmented datagrams, a gigabyte whose hash must be the same at both ends, and bulk TCP beside the Linux
-bridge on the same devices.  It shows what the switch knows, and goes away without a trace, also when it is stopped.
+bridge on the same devices.  It shows what the switch knows.  Then a daemon keeps networks of two tenants
+(demo_networks.py).  All goes away without a trace, also when it is stopped.
 
 What is asserted is marked, and a mark that fails is exit code 1: this is a demonstration, and also a test.
 
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .errors import Unusable
+from .stage import Stage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +59,7 @@ QUIET = 0.1
 
 
 @click.command("demo", short_help="See it work: real packets through a Python switch in the kernel.")
-@click.option("--quick", is_flag=True, help="The same with little traffic: a few seconds.")
+@click.option("--quick", is_flag=True, help="The same with little traffic.")
 @click.pass_context
 def command(ctx: click.Context, quick: bool) -> None:
     """Compile the switch, put it between four hosts, and send real traffic through it. Needs root."""
@@ -79,16 +81,17 @@ def command(ctx: click.Context, quick: bool) -> None:
         ctx.exit(1)
 
 
-class Demo:
+class Demo(Stage):
     """One demonstration; `run` answers what did not hold."""
 
     def __init__(self, console: Console, quick: bool, folder: str) -> None:
-        self.console, self.quick, self.folder = console, quick, folder
-        self.failed: list[str] = []
+        super().__init__(console, [])
+        self.quick, self.folder = quick, folder
         self.begun = time.monotonic()
 
     def run(self) -> list[str]:
         from ..functions.switch import Switch
+        from .demo_networks import networks
         from .hosts import Hosts
         self.title("What is being built")
         self.console.print(PICTURE)
@@ -110,31 +113,13 @@ class Demo:
                 self.knows(hosts, running)
                 self.title("Bulk TCP, beside the Linux bridge on the same devices")
                 self.throughput(hosts, running)
+        networks(self)
         self.title("Done")
         self.mark(not leftovers(), "no device, no namespace, no process is left behind")
         seconds = time.monotonic() - self.begun
         verdict = "[bold red]" + "; ".join(self.failed) + "[/]" if self.failed else "[bold green]all of it held[/]"
         self.say(f"{verdict}, in {seconds:.0f} s.  Yours next:  [bold]iovisor new my_function[/]")
         return self.failed
-
-    # -- saying ------------------------------------------------------------------------------------------------------
-
-    def title(self, text: str) -> None:
-        self.console.print(f"\n[bold]{text}[/]\n")
-
-    def say(self, text: str, sign: str = "") -> None:
-        """A line, or several that stay behind their sign."""
-        from rich.padding import Padding
-        from rich.table import Table
-        grid = Table.grid(padding=(0, 1))
-        grid.add_row(*([sign] if sign else []), text)
-        self.console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-
-    def mark(self, holds: bool, text: str) -> None:
-        """Something that must hold."""
-        if not holds:
-            self.failed.append(text)
-        self.say(text, "[green]✓[/]" if holds else "[bold red]✗[/]")
 
     # -- the program -------------------------------------------------------------------------------------------------
 

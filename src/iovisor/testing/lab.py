@@ -196,6 +196,12 @@ class Lab:
         """Several hosts."""
         return [self.host(name) for name in names]
 
+    def place(self, name: str) -> NetworkNamespace:
+        """A namespace with nothing in it, for a daemon to attach; it ends with the lab."""
+        made = self._namespace(name)
+        self._undo.callback(made.delete)
+        return made
+
     def join(self, function: Function, hosts: Sequence[Host] | Mapping[int, Host], *, peer: bool = True,
              cache: Cache | None = None) -> Running:
         """Run a function between hosts: the first at port 0, or at the ports named.  It ends with the lab at the
