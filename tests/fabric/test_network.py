@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from iovisor.fabric import Edge, Network, Traffic
+from iovisor.functions.acl import Acl
 from iovisor.functions.switch import Switch
 from iovisor.kernel import KernelError, Netlink, interfaces
 from tests.fabric.functions import Differs, Gate, Hub, Pairs, Through, ThroughAgain
@@ -199,6 +200,22 @@ def test_insert_and_take_out(place: Places) -> None:
         net.remove("middle")
         exchange(*at.hosts)
         assert net.drops == {}
+
+
+def test_rules_change_no_program(place: Places) -> None:
+    at = place(2)
+    with Network("rules", namespace=at.switching) as net:
+        wall = net.add("wall", Acl(default="accept", other="accept"))
+        net.attach("wall:inside", at.hosts[0].edge)
+        net.attach("wall:outside", at.hosts[1].edge)
+        program = wall.loaded.programs["ingress"].info().id
+        assert at.hosts[0].ping(at.hosts[1], 1)
+        net.reconfigure("wall", rules=[{"action": "drop", "protocol": "icmp"}])
+        assert wall.loaded.programs["ingress"].info().id == program
+        assert not at.hosts[0].ping(at.hosts[1], 1) and net.drops["wall"]["RULE"] == 1
+        net.reconfigure("wall", rules=[], other="drop")
+        assert wall.loaded.programs["ingress"].info().id != program
+        assert at.hosts[0].ping(at.hosts[1], 1)
 
 
 def test_unwired_is_a_counted_drop(place: Places) -> None:

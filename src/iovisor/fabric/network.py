@@ -246,11 +246,15 @@ class Network(Wiring):
     def reconfigure(self, name: str, **values: Any) -> None:
         """Change a function's configuration: tables by difference, programs swapped by one slot write each.
 
-        If the programs cannot be loaded, the former configuration stands.
+        What only tables know of (rules, routes, stations) changes no program.  If the programs cannot be loaded, the
+        former configuration stands.
         """
         instance = self._instance(name)
         former = instance.function.config
         instance.function.reconfigure(**values)
+        if bytes(former.record()) == bytes(instance.function.config.record()):
+            self._keep()
+            return
         try:
             instance.loaded.configured()
         except BaseException:
