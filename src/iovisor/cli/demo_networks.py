@@ -150,6 +150,7 @@ class Networks:
         stage = self.stage
         stage.title("Why does db not answer a ping?")
         frame = bytes(ethernet(src="02:00:00:00:00:01", dst="02:00:00:00:00:03") / ipv4(src=WEB, dst=DB) / icmp())
+        stage.say("An echo request from web to db, by its bytes:")
         said = self.type(f"trace acme/shop web {frame.hex()}")
         line = said.partition("acl.py:")[2].partition(" ")[0]
         stage.mark("dropped by wall: DEFAULT" in said and line.isdecimal(),
@@ -356,9 +357,9 @@ class Questions:
                                          for host in (one, other))
         self._answering.bind(("", ECHO))
         self._asking.connect((TEST, ECHO))
-        for made in (self._asking, self._answering):
-            made.settimeout(1)
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._answer, self._ask)]
+        self._asking.settimeout(5)
+        self._answering.settimeout(0.2)
+        self._asks, self._answers = (threading.Thread(target=work, daemon=True) for work in (self._ask, self._answer))
 
     def _ask(self) -> None:
         while not self._ended:
@@ -370,20 +371,20 @@ class Questions:
             time.sleep(0.001)           # others want the CPUs, too
 
     def _answer(self) -> None:
-        while not self._ended:
-            with contextlib.suppress(OSError):
+        while not self._ended or self._asks.is_alive():         # ended before it, the last question would seem lost
+            with contextlib.suppress(TimeoutError):
                 text, sender = self._answering.recvfrom(16)
                 self._answering.sendto(text, sender)
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        self._answers.start()
+        self._asks.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended = True
-        for thread in reversed(self._threads):
-            thread.join()
+        self._asks.join()
+        self._answers.join()
         self._asking.close()
         self._answering.close()
 
