@@ -16,8 +16,8 @@ keep their maps, the array keeps the programs.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from itertools import islice
@@ -88,6 +88,25 @@ class Instance:
                 self.taps[stage].behind.store(bytes(4), program)
                 program = self.taps[stage].program
             self.loaded.slots.store(door.to_bytes(4, "little"), program)
+
+    @contextmanager
+    def renewing(self, inline: Sequence[int] = ()) -> Iterator[None]:
+        """Load programs anew, and put them behind the doors at the end; if anything fails, the former stand there."""
+        for program in self.loaded.programs.values():
+            _ = program.fd                                  # from now on not only the doors keep it
+        former = self.loaded.renewed()
+        try:
+            yield
+            self.settle(inline)
+        except BaseException:
+            fresh, self.loaded.programs = self.loaded.programs, former
+            if former:
+                self.settle(inline)
+            for program in fresh.values():
+                program.close()
+            raise
+        for program in former.values():
+            program.close()
 
     def door(self, stage: str) -> Door:
         """The way in to a stage."""

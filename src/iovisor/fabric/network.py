@@ -103,9 +103,8 @@ class Network(Wiring):
             raise ValueError(f"{name!r} is what stands between instances, and cannot name one")
         if self._place is not None:
             adoption.named(type(function))
-        instance = self._put(name, function)
-        self._keep()
-        return instance
+        with self._changing():
+            return self._put(name, function)
 
     @contextmanager
     def revision(self) -> Iterator[Draft]:
@@ -116,7 +115,8 @@ class Network(Wiring):
         from .plan import Plan  # which is a Network itself
         plan = Plan(self)
         yield Draft(plan)
-        revision.commit(self, plan)
+        with self._changing():
+            revision.commit(self, plan)
 
     def _put(self, name: str, function: Function) -> Instance:
         instance = self._made(name, function)
@@ -161,7 +161,7 @@ class Network(Wiring):
     def attach_all(self, wanted: Mapping[str | PortRef, Attachment]) -> list[Edge]:
         """Join many ports at once, which takes few words with the kernel; all are joined, or none."""
         joins: dict[PortRef, Join] = {}
-        with ExitStack() as undo, rcu.expedited():
+        with self._changing(), ExitStack() as undo, rcu.expedited():
             for port, what in wanted.items():
                 at, index = self._free(port), what.index if isinstance(what, Edge) else 0
                 for other, join in self.joins.items() if index else ():
@@ -175,7 +175,6 @@ class Network(Wiring):
                     shares.check(shares.Claim(self.name, str(at), self._devices.group), join.edge.index, self.namespace)
                 self._open(at)
             self._devices.start(joins.values())
-        self._keep()
         return [join.edge for join in joins.values() if join.edge is not None]
 
     def tap(self, port: str | PortRef) -> Tap:
@@ -198,10 +197,9 @@ class Network(Wiring):
         left, right = self._free(a), self._free(b)
         if left == right:
             raise ValueError(f"{left} cannot be linked to itself")
-        with self._joining(left, Join(None, right)), self._joining(right, Join(None, left)):
+        with self._changing(), self._joining(left, Join(None, right)), self._joining(right, Join(None, left)):
             self._lead(left, right)
             self._lead(right, left)
-        self._keep()
 
     def unlink(self, port: str | PortRef) -> None:
         """Part a link, given either of its ends."""
@@ -218,12 +216,14 @@ class Network(Wiring):
         if far is None:
             raise ValueError(f"{near} is attached to a device, not linked")
         inner, outer = self._between(self._free(towards), self._free(away))
-        with self._joining(inner, Join(None, near)), self._joining(outer, Join(None, far)):
+        with (self._changing(), self._joining(inner, Join(None, near)), self._joining(outer, Join(None, far)),
+              ExitStack() as undo):
             self._lead(inner, near)
             self._lead(outer, far)
-            self._turn(near, inner)
-            self._turn(far, outer)
-        self._keep()
+            for end, other, between in ((near, far, inner), (far, near, outer)):
+                undo.callback(self._turn, end, other)
+                self._turn(end, between)
+            undo.pop_all()
 
     def take_out(self, towards: str, away: str) -> None:
         """The opposite of `insert`: the two neighbours are linked to each other again.
@@ -237,11 +237,13 @@ class Network(Wiring):
             raise ValueError(f"{inner if near is None else outer} is attached to a device, not linked")
         if near == outer:
             raise ValueError(f"{inner} and {outer} are linked to each other")
-        self._turn(near, far)
-        self._turn(far, near)
-        grace.wait()
-        self._part(inner, outer)
-        self._keep()
+        with self._changing(), ExitStack() as undo:
+            for end, other, between in ((near, far, inner), (far, near, outer)):
+                undo.callback(self._turn, end, between)
+                self._turn(end, other)
+            undo.pop_all()
+            grace.wait()
+            self._part(inner, outer)
 
     def reconfigure(self, name: str, **values: Any) -> None:
         """Change a function's configuration: tables by difference, programs swapped by one slot write each.
@@ -251,17 +253,13 @@ class Network(Wiring):
         """
         instance = self._instance(name)
         former = instance.function.config
-        instance.function.reconfigure(**values)
-        if bytes(former.record()) == bytes(instance.function.config.record()):
-            self._keep()
-            return
-        try:
-            instance.loaded.configured()
-        except BaseException:
-            instance.function.reconfigure(former)
-            raise
-        instance.settle(self._inline(instance))
-        self._keep()
+        with self._changing(), ExitStack() as undo:
+            instance.function.reconfigure(**values)
+            undo.callback(instance.function.reconfigure, former)
+            if bytes(former.record()) != bytes(instance.function.config.record()):
+                with instance.renewing(self._inline(instance)):
+                    pass
+            undo.pop_all()
 
     def upgrade(self, name: str, kind: type[Function] | None = None) -> Function:
         """Let a new image take over: fresh programs against the same tables, swapped by one slot write each.
@@ -272,20 +270,19 @@ class Network(Wiring):
         instance = self._instance(name)
         if kind is not None and self._place is not None:
             adoption.named(kind)
-        if kind is None:
-            instance.loaded.configured()
-            instance.settle(self._inline(instance))
-            self._rest()
-            return instance.function
         old = instance.function
-        conversions = upgrade.take_over(instance, kind)
-        instance.settle(self._inline(instance))
+        with self._changing():
+            if kind is None:
+                with instance.renewing(self._inline(instance)):
+                    pass
+                return old
+            conversions = upgrade.take_over(instance, kind, self._inline(instance))
         self._serve(instance)
         self._slow.changed()
         try:
             upgrade.finish(instance, old, conversions)
         finally:
-            self._keep()
+            self._rest()
             instance.prune()
         return instance.function
 
@@ -476,6 +473,16 @@ class Network(Wiring):
         self.joins.clear()
         self._undo.pop_all()                    # nothing is left for `close`
         self._place = None
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """A change is written down when it is complete; if it fails, it gives back what it opened."""
+        try:
+            yield
+        except BaseException:
+            self._rest()
+            raise
+        self._keep()
 
     def _keep(self) -> None:
         """A change is complete: write down what is, and give back the descriptors that were needed for it."""

@@ -143,8 +143,8 @@ class Recirculation:
         with (Map.create(MapSpec("arrived", MapKind.ARRAY, 4, 8, 1)) as arrived,
               edges.arrive(arrived, self._count) as arrive):
             wire, cpus, sent = self.take(), os.sched_getaffinity(0), 0
-            self.lead(wire, arrive)
             try:
+                self.lead(wire, arrive)
                 for _ in range(edges.MOST_HOPS + 1):
                     for cpu in range(possible_cpus()):
                         with contextlib.suppress(OSError):      # not ours to run on: then nothing of ours waits there

@@ -29,7 +29,7 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..kernel import Direction, Link, Program, rcu
+from ..kernel import Direction, KernelError, Link, Program, rcu
 from ..language.function import Function
 from . import edges, grace, upgrade
 from .conversion import Conversion
@@ -198,8 +198,8 @@ def _instances(network: Network, plan: Plan, names: set[str], beside: Beside,
                 undo.callback(_discard, instance, of)
                 converting.append((of, of.function, conversions))
             else:
-                instance.loaded.configured()
-            instance.settle()
+                with instance.renewing():
+                    pass
         beside.instances[name] = instance
         beside._touched.add(instance)
     return converting
@@ -301,7 +301,11 @@ def _take_down(network: Network, formers: list[Instance], old_joins: dict[PortRe
             if id(link) not in kept:
                 link.close()
     grace.wait()
-    network._around.drain()
+    failed: Exception | None = None
+    try:
+        network._around.drain()
+    except KernelError as error:                # then what is still on its way around is dropped, and counted
+        failed = error
     for join in old_joins.values():
         if join.wire:
             network._around.give(join.wire)
@@ -314,11 +318,10 @@ def _take_down(network: Network, formers: list[Instance], old_joins: dict[PortRe
     there = [join.edge.index for join in network.joins.values() if join.edge is not None]
     network._devices.remove({at: join for at, join in gone.items() if join.edge and join.edge.index not in there},
                             there)
-    failed = None
     for instance, old, found in conversions:
         try:
             upgrade.finish(instance, old, found)
-        except ValueError as error:
+        except (ValueError, KernelError) as error:
             failed = failed or error
     for former in formers:
         if former.name in network.instances:

@@ -12,9 +12,11 @@ configurations differ.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..compiler.driver import compile
+from ..kernel import KernelError
 from ..language.errors import ConfigError
 from ..language.function import Function, move
 from ..language.migration import Migration, layout, migration
@@ -25,11 +27,11 @@ from .conversion import Conversion
 from .instance import EGRESS, Instance
 
 
-def take_over(instance: Instance, kind: type[Function]) -> list[Conversion]:
-    """Make `kind` the function of `instance` and load its programs; nothing has changed if that fails.
+def take_over(instance: Instance, kind: type[Function], inline: Sequence[int] = ()) -> list[Conversion]:
+    """Make `kind` the function of `instance`, with its programs behind the doors; nothing has changed if that fails.
 
-    The caller settles the roots, and then calls `finish` with what this answers.  ValueError: the new kind does not fit
-    in the old one's place, or an entry could not be converted.
+    The caller calls `finish` with what this answers.  ValueError: the new kind does not fit in the old one's place, or
+    an entry could not be converted.
     """
     old, loaded = instance.function, instance.loaded
     fresh, conversions, added = check(instance.name, old, kind)
@@ -56,29 +58,32 @@ def take_over(instance: Instance, kind: type[Function]) -> list[Conversion]:
         for conversion in converting:
             conversion.copy()
         loaded.function, loaded.compiled = fresh, compiled
-        loaded.configured()
+        with instance.renewing(inline):
+            if bytes(old.config.record()) != bytes(fresh.config.record()):
+                fresh.configure(old.config, fresh.config)
     except BaseException:
         loaded.function, (loaded.compiled, loaded.homes, loaded.maps) = old, former
         for home in made:
             instance.discard(home)
         raise
     instance.function = fresh
-    if bytes(old.config.record()) != bytes(fresh.config.record()):
-        fresh.configure(old.config, fresh.config)
     return converting
 
 
 def finish(instance: Instance, old: Function, conversions: list[Conversion]) -> None:
-    """Carry over what was written until the roots were turned.  ValueError names what could not be; the rest was."""
+    """Carry over what was written until the roots were turned.  ValueError names what could not be; the rest was.
+
+    KernelError: a table could not be read or written; what was written to it last is missing.
+    """
     gone = [old.tables[name].home for name in old.tables.keys() - instance.function.tables.keys()]
     if not gone and not conversions:
         return
     grace.wait()
-    failed: list[ValueError] = []
+    failed: list[ValueError | KernelError] = []
     for conversion in conversions:
         try:
             conversion.copy()
-        except ValueError as error:
+        except (ValueError, KernelError) as error:
             failed.append(error)
         old.tables[conversion.name].home = conversion.following()
     instance.retire([*gone, *(conversion.old for conversion in conversions)])

@@ -140,6 +140,11 @@ class BpfLoaded:
 
     def configured(self) -> None:
         """Load the programs with the function's present configuration, frozen, and let go of the former."""
+        for program in self.renewed().values():
+            program.close()
+
+    def renewed(self) -> dict[str, Program]:
+        """The same, but answers the former."""
         fresh: dict[str, Program] = {}
         record = bytes(self.function.config.record())
         padded = record.ljust(-(-len(record) // 8) * 8, b"\0")
@@ -157,8 +162,7 @@ class BpfLoaded:
                 program.close()
             raise
         former, self.programs = self.programs, fresh
-        for program in former.values():
-            program.close()
+        return former
 
     def beside(self, slots: Map) -> Self:
         """The same with a program array of its own and, until `configured`, no programs; all else is shared."""
