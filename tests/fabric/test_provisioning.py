@@ -17,6 +17,7 @@ from tests.fabric.test_network import exchange
 pytestmark = pytest.mark.root
 Places = Callable[[int], Place]
 DESCRIPTORS = 12                # of a switch, a filter and three devices: five links among them
+MEMORY = 1 << 20                # bytes, of the same
 
 
 def descriptors() -> int:
@@ -52,6 +53,25 @@ def test_a_network_holds_few_descriptors(place: Places) -> None:
         exchange(*at.hosts[:2])
         assert descriptors() - before <= DESCRIPTORS
     assert descriptors() == before
+
+
+def test_a_network_that_idles_takes_little_memory(place: Places) -> None:
+    """Beside the bar: entries count, and an instance takes its own with it."""
+    at = place(3)
+    with small("little", at) as net:
+        idle = net.memory
+        print(f"{idle / 1024:.0f} KiB")
+        assert 16 << 10 < idle <= MEMORY
+        stations = net.instances["lan"].function.stations                  # type: ignore[attr-defined]
+        size, value = stations.spec.key_size, bytes(stations.spec.stored_size)
+        stations.home.store({number.to_bytes(size, "little"): value for number in range(1000)})
+        full = net.memory
+        assert full - idle >= 1000 * (size + len(value))
+        net.add("more", Through())
+        more = net.memory
+        assert more > full
+        net.remove("more")
+        assert net.memory < more
 
 
 def test_tables_are_found_again_after_the_descriptors_went(place: Places) -> None:

@@ -31,7 +31,7 @@ from ..kernel import Direction, NetworkNamespace, Tap, rcu
 from ..language.function import Function
 from ..language.packet import Packet
 from ..targets.bpf_loaded import RING
-from . import adoption, edges, grace, revision, shares, upgrade
+from . import adoption, edges, grace, memory, revision, shares, upgrade
 from . import capture as capturing
 from . import watch as watching
 from .attachments import Attachment
@@ -384,6 +384,17 @@ class Network(Wiring):
         """Everything that came in or was made here against everything that left or ended, packet for packet."""
         try:
             return Balance.read(self._account, self.joins, self.instances)
+        finally:
+            self._touched |= set(self.instances.values())
+            self._rest()
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the kernel's memory that its maps and programs are charged for now; entries of tables count."""
+        links = [*self._around.links, *(link for join in self.joins.values() for link in join.links)]
+        try:
+            return memory.used(self.instances.values(), [self._around.wires], [one.info().program_id for one in links],
+                               [self._account.array, self._budget.map])
         finally:
             self._touched |= set(self.instances.values())
             self._rest()

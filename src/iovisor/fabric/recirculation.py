@@ -80,6 +80,15 @@ class Recirculation:
         if index:
             self._attach()
 
+    @property
+    def wires(self) -> Map:
+        """The array: where packets go on that came around."""
+        return self._wires
+
+    @property
+    def links(self) -> list[Link]:
+        return [] if self._link is None else [self._link]
+
     def take(self) -> int:
         """The number of a wire nobody uses."""
         if not self._free:
