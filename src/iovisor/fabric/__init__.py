@@ -19,6 +19,7 @@
     balance         everything in against everything out, packet for packet
     mirror          a kernel's routes and neighbors, in a router
     running         one function between devices
+    memory          what of the kernel's a network takes
     joins, counters, images, grace
 
 `Network` is what one uses, and docs/fabric.md how.
