@@ -230,6 +230,8 @@ class Instance:
         fresh = copy(self)
         fresh.versions = self.versions | {WIRING: generation}
         with ExitStack() as undo:
+            for name in ("next", "members"):
+                undo.callback(self.pins.unpin, wiring_pin(name, fresh.versions))
             slots = undo.enter_context(self.pins.map(wiring_pin("next", fresh.versions), self.loaded.slots.spec))
             fresh.loaded = self.loaded.beside(slots)
             fresh.members = undo.enter_context(

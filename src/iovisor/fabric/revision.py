@@ -296,8 +296,9 @@ def _take_down(network: Network, formers: list[Instance], old_joins: dict[PortRe
     gone = {at: join for at, join in old_joins.items()
             if join.edge is not None and (at not in network.joins or network.joins[at].edge != join.edge)}
     for at, join in old_joins.items():
+        for direction in Direction if join.edge is not None else ():
+            network._pins.unpin(join.pin(at, direction))
         for link in join.links:
-            network._pins.unpin(join.pin(at, Direction(link.info().attach_type)))
             if id(link) not in kept:
                 link.close()
     grace.wait()
