@@ -104,14 +104,15 @@ class Wiring:
     def _shut(self, at: PortRef) -> None:
         """Let nothing in or out at a port, which stays joined."""
         join, instance = self.joins[at], self._instance(at.instance)
+        # First of all nothing is led to the device: without its hook a copy would leave past the function's egress.
+        instance.member(at.port, 0)
+        instance.lead(at.port, None)
         for link in join.links:
             link.close()
         join.links.clear()
         if join.edge is not None:
             for direction in Direction:
                 self._pins.unpin(join.pin(at, direction))
-        instance.member(at.port, 0)
-        instance.lead(at.port, None)
 
     def _passed(self, at: PortRef, join: Join) -> tuple[Traffic, Traffic]:
         """What a port received and sent since it was joined."""
@@ -130,6 +131,7 @@ class Wiring:
             if instance.has_egress:
                 with edges.leaving(at.port, instance.door(HOOK), self._nobody(instance)) as leaving:
                     join.links.append(self._tcx(at, leaving, join.edge.index, Direction.EGRESS))
+                self._copy_to(at)
             door, count = instance.door(INGRESS), self._received(at)
             if isinstance(join.attachment, Device):
                 claim = Claim(self.name, str(at), self._devices.group)
@@ -183,9 +185,16 @@ class Wiring:
                         instance.lead(at.port, output, passed, inline)
                 else:
                     instance.lead(at.port, output)
-            instance.member(at.port, edge.index, 0, not instance.has_egress,
-                            edge.mtu + edges.ETHERNET if edge.mtu else 0xffffffff)
+            if join.links or not instance.has_egress:       # else copies wait for the device's hook: see `_open`
+                self._copy_to(at)
         self._tell_flood(instance, at.port)
+
+    def _copy_to(self, at: PortRef) -> None:
+        """Let floods reach a port's device."""
+        instance, edge = self.instances[at.instance], self.joins[at].edge
+        assert edge is not None
+        instance.member(at.port, edge.index, 0, not instance.has_egress,
+                        edge.mtu + edges.ETHERNET if edge.mtu else 0xffffffff)
 
     def _inline(self, instance: Instance) -> list[int]:
         """The ports whose packets go through the egress in line."""
