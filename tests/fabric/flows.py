@@ -1,6 +1,6 @@
 """Processes that send and receive while a test changes the network under them: numbered datagrams, and bulk TCP.
 
-    python flows.py send 10.0.0.2 1500       datagrams a second, until standard input ends; prints how many
+    python flows.py send 10.0.0.2 2500       datagrams a second, until standard input ends; prints how many
     python flows.py receive                  until standard input ends; prints how many, how many different ones
     python flows.py push 10.0.0.2            TCP as fast as it goes, until standard input ends; prints the bytes
     python flows.py drain                    the other end; prints the bytes
@@ -97,7 +97,7 @@ class Result:
 class Flows:
     """Datagrams both ways and (`bulk`) a TCP flow between two hosts, as long as a `with`; `result` afterwards."""
 
-    def __init__(self, a: Any, b: Any, rate: int = 1500, bulk: bool = True) -> None:
+    def __init__(self, a: Any, b: Any, rate: int = 2500, bulk: bool = True) -> None:
         self.a, self.b, self.rate, self.bulk, self.result = a, b, rate, bulk, Result()
 
     def _start(self, host: Any, *arguments: str) -> subprocess.Popen[str]:

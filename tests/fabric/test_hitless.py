@@ -2,7 +2,7 @@
 
     h0 ── s0 ── gate ── s1 ── h1          x ── y, unrelated
 
-1,500 datagrams a second each way, numbered, and a TCP flow as fast as it goes.
+2,500 datagrams a second each way, numbered, and a TCP flow as fast as it goes.
 """
 from __future__ import annotations
 
