@@ -137,13 +137,14 @@ from iovisor.language import (
     u32,
     u64,
 )
+from iovisor.parts.rules import MESSAGES, PORTED, flags_and_mask, message
 from iovisor.wire.ethernet import Ethernet, EtherType
-from iovisor.wire.icmp import Icmp, IcmpType
+from iovisor.wire.icmp import Icmp
 from iovisor.wire.icmp6 import Icmp6Type
 from iovisor.wire.ipv4 import IpProtocol, IPv4, is_sane, payload_length, skip_options
 from iovisor.wire.ipv6 import MOST_EXTENSIONS, Extension, Fragment, is_extension
 from iovisor.wire.neighbor import ON_LINK
-from iovisor.wire.tcp import Tcp, TcpFlag
+from iovisor.wire.tcp import Tcp
 from iovisor.wire.udp import Udp
 from iovisor.wire.vlan import Vlan
 
@@ -153,8 +154,6 @@ ANY = 256                           # a protocol no packet has
 LOW = (1 << 64) - 1
 TAGS = (EtherType.VLAN, EtherType.SERVICE_VLAN)
 DISCOVERY = (Icmp6Type.NEIGHBOR_SOLICITATION, Icmp6Type.NEIGHBOR_ADVERTISEMENT)
-PORTED = (IpProtocol.TCP, IpProtocol.UDP, IpProtocol.SCTP)
-MESSAGES: dict[int, type[IntEnum]] = {IpProtocol.ICMP: IcmpType, IpProtocol.ICMP6: Icmp6Type}
 
 
 class Reason(Reasons):
@@ -322,27 +321,6 @@ def span(path: str, text: int | str | None) -> tuple[int, int]:
     if not 0 <= low <= high <= 0xffff:
         raise ConfigError(path, f"{text!r} is not a range of ports, which end at 65535")
     return low, high
-
-
-def message(kinds: type[IntEnum], name: int | str) -> int:
-    if isinstance(name, int):
-        return name
-    if name.upper() not in kinds.__members__:
-        known = ", ".join(kinds.__members__).lower()
-        raise ConfigError("icmp_type", f"{name!r} is not a message; a number is, or one of {known}")
-    return int(kinds[name.upper()])
-
-
-def flags_and_mask(text: str) -> tuple[int, int]:
-    """`"syn !ack"`."""
-    flags = mask = 0
-    for word in text.replace(",", " ").split():
-        name = word.removeprefix("!").upper()
-        if name not in TcpFlag.__members__:
-            raise ConfigError("flags", f"{word!r} is not one of {', '.join(TcpFlag.__members__).lower()}, or ! and one")
-        mask |= TcpFlag[name]
-        flags |= 0 if word.startswith("!") else TcpFlag[name]
-    return flags, mask
 
 
 def uncounted(rule: Rule) -> bytes:
