@@ -60,7 +60,7 @@ def test_a_table_is_followed(namespace: NetworkNamespace) -> None:
         ip(namespace, "route flush table main root 198.51.100.0/24")
         mirror.refresh()
         assert "198.51.100.0/24" not in ways(router)
-    assert router.routes4.get(ipv4_address("203.0.113.1")) is not None
+    assert router.v4.routes.get(ipv4_address("203.0.113.1")) is not None
 
 
 def test_it_is_followed_while_others_run(namespace: NetworkNamespace) -> None:

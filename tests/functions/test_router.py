@@ -213,7 +213,7 @@ def test_a_dead_neighbor_is_asked_once_a_second_and_refused(bench: Bench) -> Non
 def test_a_dead_neighbor_nobody_wants_is_forgotten(bench: Bench) -> None:
     bench.send(to("10.0.1.99") / udp(src=1, dst=7))
     bench.later(70)
-    assert Near4(address=ipv4_address("10.0.1.99"), port=1) not in bench.router.neighbors4
+    assert Near4(address=ipv4_address("10.0.1.99"), port=1) not in bench.router.v4.neighbors
 
 
 def test_a_gratuitous_announcement_updates(bench: Bench) -> None:                                             # ARP-08
@@ -223,7 +223,7 @@ def test_a_gratuitous_announcement_updates(bench: Bench) -> None:               
     bench.dropped(asks("10.0.0.50", "10.0.0.50", C), Reason.HEARD)
     assert bench.one(frame, 1)[1][:6] == bytes.fromhex(C.replace(":", ""))
     bench.dropped(asks("10.0.0.51", "10.0.0.51", C), Reason.HEARD)
-    assert Near4(address=ipv4_address("10.0.0.51"), port=0) not in bench.router.neighbors4, "only an update"
+    assert Near4(address=ipv4_address("10.0.0.51"), port=0) not in bench.router.v4.neighbors, "only an update"
     bench.dropped(asks(A4, A4, C), Reason.HEARD)
     frame = ethernet(dst=R1, src=B) / ipv4(src=B4, dst=A4) / udp()
     assert bench.one(frame, 1)[1][:6] == bytes.fromhex(A.replace(":", ""))
@@ -241,7 +241,7 @@ def test_who_asks_for_everybody_pushes_out_nobody_in_use() -> None:
         bench.send(asks("10.0.0.1", f"10.0.0.{last}", C))
         Clock.advance(SECOND // 100)
         assert bench.one(back, 1)[0] == 0
-    assert len(bench.router.neighbors4) <= 64
+    assert len(bench.router.v4.neighbors) <= 64
     bench.send(to("10.0.1.250") / udp(src=1, dst=2))
     assert bench.send(reply(1, "10.0.1.250", B), 1)[0][0] == 1, "a new neighbor finds room"
     assert set(bench.router.drops) <= {Reason.NEIGHBORS_FULL, Reason.HEARD}
@@ -249,7 +249,7 @@ def test_who_asks_for_everybody_pushes_out_nobody_in_use() -> None:
 
 def test_who_is_of_another_network_is_not_learned(bench: Bench) -> None:
     bench.one(asks("10.0.0.1", "10.0.1.77", C))
-    assert all(n.state == State.FIXED for _, n in bench.router.neighbors4.items())
+    assert all(n.state == State.FIXED for _, n in bench.router.v4.neighbors.items())
 
 
 def test_our_address_is_defended_not_too_often(bench: Bench) -> None:                                   # RFC 5227 2.4
@@ -752,13 +752,13 @@ def test_advertisements_update_by_their_flags() -> None:                        
     bench = Bench(fixed=[])
     key = Near6(address=ipv6_address(A6), port=0)
     bench.send(advertises(A6))
-    assert key not in bench.router.neighbors6, "unasked and unknown: nothing to do"
+    assert key not in bench.router.v6.neighbors, "unasked and unknown: nothing to do"
     bench.one(solicits("2001:db8:0::1"))
     bench.send(advertises(A6, C, override=0))
-    entry = bench.router.neighbors6[key]
+    entry = bench.router.v6.neighbors[key]
     assert entry.mac == int(A.replace(":", ""), 16) and entry.since == 0, "only doubted"
     bench.send(advertises(A6, C))
-    assert bench.router.neighbors6[key].mac == int(C.replace(":", ""), 16)
+    assert bench.router.v6.neighbors[key].mac == int(C.replace(":", ""), 16)
 
 
 # -- router advertisements -------------------------------------------------------------------------------------------
@@ -877,7 +877,7 @@ def test_prefixes_equal_a_search() -> None:
         inside = near is not None and near.length < 32
         address = near.address | chance.getrandbits(32 - near.length) if near and inside else chance.getrandbits(32)
         best = max((p for p in known if address in p), key=lambda p: p.length, default=None)
-        found = router.routes4.get(address)
+        found = router.v4.routes.get(address)
         assert (found.gateway if found else None) == (known[best] if best else None)
 
 

@@ -48,12 +48,13 @@ into a kernel table.  What is configured goes before what is fed.
 | table | entries | |
 |---|---|---|
 | `links` | a port | its addresses, MTU and switches |
-| `routes4`, `routes6` | prefix -> route | the main table, the router's own addresses and networks among them |
-| `others4`, `others6` | table -> prefix -> route | those of policies |
-| `recent4`, `recent6`, `versions` | destination -> route, on each CPU | what was looked up since the routes changed |
+| `v4.routes`, `v6.routes` | prefix -> route | the main table, the router's own addresses and networks among them |
+| `v4.others`, `v6.others` | table -> prefix -> route | those of policies |
+| `v4.recent`, `v6.recent` | destination -> route, on each CPU | what was looked up since the routes changed |
+| `v4.versions`, `v6.versions` | 0 -> number | how often the routes changed |
 | `choices`, `hops` | 64 groups of 1024 slots; hops | where several next hops share a route |
 | `policies` | port, number -> policy | |
-| `neighbors4`, `neighbors6` | address, port -> neighbor | Ethernet address, state, since when |
+| `v4.neighbors`, `v6.neighbors` | address, port -> neighbor | Ethernet address, state, since when |
 | `buckets` | a port | errors it may still send |
 | `answered` | reason | see below |
 
@@ -107,7 +108,7 @@ from iovisor.language import Prefix, action, ipv4_text, ipv6_text, mac_text, now
 
 from .settings import KINDS, RouterConfig
 from .spread import Groups, Hopping
-from .tables import PORTS, RULES, Link, Policy, Reason, Route4, Route6, RouteKind, State
+from .tables import PORTS, RULES, Link, Policy, Reason, RouteKind, State
 from .upkeep import ANNOUNCEMENTS, Upkeep
 
 Place = tuple[int, Prefix]      # a table and what a route is for
@@ -143,10 +144,9 @@ class Router(Upkeep):
                     mark_mask=0 if rule.mark is None else rule.mask, table=rule.table,
                     family=0 if source is None else 4 if source.bits == 32 else 6)
         wanted = routes_of(new)
-        for table in {table for table, _ in wanted} - {0}:
-            for outer in (self.others4, self.others6):
-                if table not in outer:
-                    outer.create(table)
+        for table in {table for table, _ in wanted}:
+            self.v4.of(table)           # of both families: what a policy sends there is decided there
+            self.v6.of(table)
         self.wanted = wanted
         for place in self.installed.keys() | wanted.keys() | self.fed.keys():
             self.settle(place)
@@ -163,25 +163,18 @@ class Router(Upkeep):
         if hopping == former:
             return
         table, prefix = place
+        family = self.family(4 if prefix.bits == 32 else 6)
         if hopping is None:
-            del self.lpm(table, prefix.bits)[prefix]
+            family.drop(table, prefix)
             del self.installed[place]
         else:
             group = 0
             if hopping.kind == RouteKind.GROUP:
                 group = self.groups.take(hopping, self.choices, self.hops)
-            record = Route4 if prefix.bits == 32 else Route6
-            self.lpm(table, prefix.bits)[prefix] = record(gateway=hopping.gateway, group=group, kind=hopping.kind,
-                                                          port=hopping.port)
+            family.settle(table, prefix, hopping.kind, hopping.port, group, hopping.gateway)
             self.installed[place] = hopping
-        self.versions[0] = (self.versions.get(0) or 0) + 1
         if former is not None and former.kind == RouteKind.GROUP:
             self.groups.give(former)
-
-    def lpm(self, table: int, bits: int) -> Any:
-        if table:
-            return (self.others4 if bits == 32 else self.others6)[table]
-        return self.routes4 if bits == 32 else self.routes6
 
     # -- routes from elsewhere ---------------------------------------------------------------------------------------
 

@@ -14,14 +14,14 @@ Nothing is written before the decision stands, and a packet that is punted is pu
 """
 from __future__ import annotations
 
+from typing import Any
+
 from iovisor.language import (
     SECOND,
     Array,
     Counter,
     Function,
-    Hash,
     Header,
-    Lpm,
     Packet,
     Ports,
     Verdict,
@@ -38,7 +38,6 @@ from iovisor.language import (
     table,
     u8,
     u16,
-    u32,
 )
 from iovisor.wire import answer, arp, checksum, neighbor
 from iovisor.wire.arp import Arp, ArpOperation
@@ -52,11 +51,11 @@ from iovisor.wire.ipv6 import fill as fill6
 from iovisor.wire.neighbor import AddressOption, NeighborAdvertisement, OptionType
 from iovisor.wire.tcp import Tcp
 
+from .family import Family
 from .settings import RouterConfig
 from .tables import (
     GROUPS,
     PORTS,
-    RECENT,
     RULES,
     SLOTS,
     Bucket,
@@ -113,18 +112,11 @@ class Path(Function):
     ports: Ports = ports(PORTS)
 
     links: Array[Link] = table(PORTS)
-    routes4: Lpm[ipv4, Route4] = table("routes")
-    routes6: Lpm[ipv6, Route6] = table("routes")
-    others4: Hash[u16, Lpm[ipv4, Route4]] = table(64, inner=table("routes"))
-    others6: Hash[u16, Lpm[ipv6, Route6]] = table(64, inner=table("routes"))
-    versions: Array[u32] = table(1)
-    recent4: Array[Recent4] = table(RECENT, per_cpu=True)
-    recent6: Array[Recent6] = table(RECENT, per_cpu=True)
+    v4: Family[ipv4, Route4, Recent4, Near4] = Family()
+    v6: Family[ipv6, Route6, Recent6, Near6] = Family()
     choices: Array[u16] = table(GROUPS * SLOTS)
     hops: Array[Hop] = table(1024)
     policies: Array[Policy] = table(PORTS * RULES)
-    neighbors4: Hash[Near4, Neighbor] = table("neighbors")
-    neighbors6: Hash[Near6, Neighbor] = table("neighbors")
     buckets: Array[Bucket] = table(PORTS)
     answered: Counter = table(256)
 
@@ -159,26 +151,21 @@ class Path(Function):
         else:
             require(checksum.ipv4_is_right(pkt, ip), Reason.CHECKSUM)
         require(not is_martian_source4(ip.src), Reason.MARTIAN_SOURCE)
-        kind, port, group, gateway = self.find4(ip.dst)
-        if link.policies != 0 and kind != RouteKind.LOCAL:
-            other = self.others4.get(self.policy(pkt, link, 4, ip.src))
-            if other is not None:
-                kind = RouteKind.NONE
-                found = other.get(ip.dst)
-                if found is not None:
-                    kind, port, group, gateway = found.kind, found.port, found.group, found.gateway
+        kind, port, group, gateway = self.v4.find(ip.dst, self.policy(pkt, link, 4, ip.src))
         if kind == RouteKind.LOCAL:
             return self.local4(pkt, eth, ip, link, done)
         require(not is_martian_destination4(ip.dst), Reason.MARTIAN_DESTINATION)
         if link.reverse_path != ReversePath.OFF and kind != RouteKind.NONE:
-            self.reverse4(pkt.port, link, ip.src)
+            self.v4.expect(pkt.port, link.reverse_path, ip.src)
         require(kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
         if ip.ihl > 5 and done == 0 and kind != RouteKind.NONE:
             return punt(Slow(what=Work.OPTIONS, version=4))
+        header = ip.ihl * 4
         if kind != RouteKind.VIA:
             gateway = ip.dst
         if kind == RouteKind.GROUP:
-            hop = self.hops[self.choices[group * SLOTS + self.spread4(pkt, ip)]]
+            slot = self.spread(pkt, ip.src, ip.dst, ip.proto, header - 20, is_fragment(ip))
+            hop = self.hops[self.choices[group * SLOTS + slot]]
             gateway = hop.gateway & 0xffff_ffff if hop.gateway != 0 else ip.dst
             port = hop.port
         out = self.links[port]
@@ -191,7 +178,6 @@ class Path(Function):
             refusal, reason = UNREACHABLE | Unreachable.HOST, Reason.UNREACHABLE
         elif kind == RouteKind.PROHIBIT:
             refusal, reason = UNREACHABLE | Unreachable.PROHIBITED, Reason.PROHIBITED
-        header = ip.ihl * 4
         if refusal == 0 and ip.ttl <= 1:
             refusal, reason = IcmpType.TIME_EXCEEDED << 8 | TimeExceeded.TRANSIT, Reason.EXPIRED
         elif refusal == 0 and ip.length > out.mtu and (
@@ -202,7 +188,7 @@ class Path(Function):
         if refusal == 0:
             target = BROADCAST
             if kind != RouteKind.BROADCAST:
-                near = self.neighbors4.get(Near4(address=gateway, port=port))
+                near = self.v4.neighbors.get(Near4(address=gateway, port=port))
                 if near is None or near.state == State.ASKED:
                     return punt(Unresolved(port=port, version=4, address=gateway))
                 if near.used == 0:
@@ -218,43 +204,6 @@ class Path(Function):
                 return forward(port)
             refusal, reason = UNREACHABLE | Unreachable.HOST, Reason.UNREACHABLE
         return self.refuse4(pkt, eth, ip, link, refusal, rest, reason)
-
-    def find4(self, address: ipv4) -> tuple[int, int, int, int]:
-        """Kind, port, group and gateway of the route to an address; the kind is `NONE` if there is none."""
-        version = self.versions[0] + 1 & 0xffff_ffff
-        recent = self.recent4[(address * 0x9e3779b1 >> 20) & RECENT - 1]
-        if recent.address == address and recent.version == version:
-            return recent.kind, recent.port, recent.group, recent.gateway
-        route = self.routes4.get(address)
-        recent.address = address
-        recent.version = version
-        if route is None:
-            recent.kind = RouteKind.NONE
-            recent.port = 0
-            recent.group = 0
-            recent.gateway = 0
-            return RouteKind.NONE, 0, 0, 0
-        recent.kind = route.kind
-        recent.port = route.port
-        recent.group = route.group
-        recent.gateway = route.gateway
-        return route.kind, route.port, route.group, route.gateway
-
-    def reverse4(self, port: int, link: Link, source: int) -> None:
-        back = self.routes4.get(source)
-        if back is None or back.kind > RouteKind.GROUP:
-            require(False, Reason.SPOOFED)
-        elif link.reverse_path == ReversePath.STRICT and back.kind != RouteKind.GROUP:
-            require(back.port == port, Reason.SPOOFED)
-
-    def spread4(self, pkt: Packet, ip: IPv4) -> int:
-        """The slot of a packet's flow; fragments go by addresses alone, so that all of a datagram go together."""
-        ends = 0
-        if not is_fragment(ip) and ip.proto in (IpProtocol.TCP, IpProtocol.UDP):
-            found = pkt.peek(Icmp, (ip.ihl * 4 - 20) & 0x3f)
-            if found is not None:
-                ends = found.type << 24 | found.code << 16 | found.checksum
-        return hash(ip.src, ip.dst, ip.proto, ends) & SLOTS - 1
 
     def refuse4(self, pkt: Packet, eth: Ethernet, ip: IPv4, link: Link, refusal: int, rest: int,
                 reason: int) -> Verdict:
@@ -293,36 +242,24 @@ class Path(Function):
         message = pkt.parse(Arp)
         require(arp.is_ethernet_ipv4(message) and message.operation in (ArpOperation.REQUEST, ArpOperation.REPLY)
                 and not is_group(message.sender_mac) and message.sender_mac != 0, Reason.BAD_RESOLUTION)
-        ours = self.owns4(pkt.port, message.target_ip)
-        source = self.routes4.get(message.sender_ip)
+        ours = self.v4.is_at(message.target_ip, pkt.port, RouteKind.LOCAL)
+        source = self.v4.routes.get(message.sender_ip)
         if source is not None and source.port == pkt.port:
             if source.kind == RouteKind.LOCAL:
                 require(message.sender_mac != link.mac, Reason.HEARD)
                 return punt(Slow(what=Work.CONFLICT, version=4, address=message.sender_ip))
             if source.kind == RouteKind.CONNECTED:
                 key = Near4(address=message.sender_ip, port=pkt.port)
-                known = self.neighbors4.get(key)
+                known = self.v4.neighbors.get(key)
                 if known is None:
                     if ours:
-                        self.neighbors4.insert(key, Neighbor(mac=message.sender_mac, state=State.KNOWN, since=now(),
-                                                             used=0, tries=0))
-                elif known.state != State.FIXED:
-                    waited = known.state <= State.DEAD
-                    known.mac = message.sender_mac
-                    known.since = now()
-                    known.tries = 0
-                    known.state = State.KNOWN
-                    if waited:
-                        return punt(Slow(what=Work.RESOLVED, version=4, address=message.sender_ip))
+                        self.v4.neighbors.insert(key, Neighbor(mac=message.sender_mac, state=State.KNOWN, since=now(),
+                                                               used=0, tries=0))
+                elif known.state != State.FIXED and self.v4.confirm(known, message.sender_mac):
+                    return punt(Slow(what=Work.RESOLVED, version=4, address=message.sender_ip))
         require(ours and message.operation == ArpOperation.REQUEST, Reason.HEARD)
         arp.answer(eth, message, link.mac)
         return forward(pkt.port)
-
-    def owns4(self, port: int, address: int) -> bool:
-        route = self.routes4.get(address)
-        if route is None:
-            return False
-        return route.kind == RouteKind.LOCAL and route.port == port
 
     # -- IPv6 --------------------------------------------------------------------------------------------------------
 
@@ -334,25 +271,19 @@ class Path(Function):
         if is_link_local(ip.dst):
             require(ip.dst == link.link_local, Reason.MARTIAN_DESTINATION)
             return self.local6(pkt, eth, ip, link, done)
-        kind, port, group, gateway = self.find6(ip.dst)
-        if link.policies != 0 and kind != RouteKind.LOCAL:
-            other = self.others6.get(self.policy(pkt, link, 6, ip.src))
-            if other is not None:
-                kind = RouteKind.NONE
-                found = other.get(ip.dst)
-                if found is not None:
-                    kind, port, group, gateway = found.kind, found.port, found.group, found.gateway
+        kind, port, group, gateway = self.v6.find(ip.dst, self.policy(pkt, link, 6, ip.src))
         if kind == RouteKind.LOCAL:
             return self.local6(pkt, eth, ip, link, done)
         if link.reverse_path != ReversePath.OFF and kind != RouteKind.NONE and not is_link_local(ip.src):
-            self.reverse6(pkt.port, link, ip.src)
+            self.v6.expect(pkt.port, link.reverse_path, ip.src)
         require(kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
         if ip.next == IpProtocol.HOP_BY_HOP and done == 0 and kind != RouteKind.NONE:
             return punt(Slow(what=Work.OPTIONS, version=6))
         if kind != RouteKind.VIA:
             gateway = ip.dst
         if kind == RouteKind.GROUP:
-            hop = self.hops[self.choices[group * SLOTS + self.spread6(pkt, ip)]]
+            slot = self.spread(pkt, ip.src, ip.dst, ip.next, 0, False)
+            hop = self.hops[self.choices[group * SLOTS + slot]]
             gateway = hop.gateway if hop.gateway != 0 else ip.dst
             port = hop.port
         out = self.links[port]
@@ -370,7 +301,7 @@ class Path(Function):
         elif ip.length + 40 > out.mtu and (pkt.segment == 0 or 40 + segment_length(pkt, ip.next, 0) > out.mtu):
             refusal, rest, reason = Icmp6Type.TOO_BIG << 8, out.mtu, Reason.TOO_BIG
         if refusal == 0:
-            near = self.neighbors6.get(Near6(address=gateway, port=port))
+            near = self.v6.neighbors.get(Near6(address=gateway, port=port))
             if near is None or near.state == State.ASKED:
                 return punt(Unresolved(port=port, version=6, address=gateway))
             if near.used == 0:
@@ -385,43 +316,6 @@ class Path(Function):
                 return forward(port)
             refusal, reason = UNREACHABLE6 | Unreachable6.ADDRESS, Reason.UNREACHABLE
         return self.refuse6(pkt, eth, ip, link, refusal, rest, reason)
-
-    def find6(self, address: ipv6) -> tuple[int, int, int, int]:
-        version = self.versions[0] + 1 & 0xffff_ffff
-        mixed = (address ^ address >> 64) & 0xffff_ffff_ffff_ffff
-        recent = self.recent6[((mixed ^ mixed >> 32) & 0xffff_ffff) * 0x9e3779b1 >> 20 & RECENT - 1]
-        if recent.address == address and recent.version == version:
-            return recent.kind, recent.port, recent.group, recent.gateway
-        route = self.routes6.get(address)
-        recent.address = address
-        recent.version = version
-        if route is None:
-            recent.kind = RouteKind.NONE
-            recent.port = 0
-            recent.group = 0
-            recent.gateway = 0
-            return RouteKind.NONE, 0, 0, 0
-        recent.kind = route.kind
-        recent.port = route.port
-        recent.group = route.group
-        recent.gateway = route.gateway
-        return route.kind, route.port, route.group, route.gateway
-
-    def reverse6(self, port: int, link: Link, source: int) -> None:
-        back = self.routes6.get(source)
-        if back is None or back.kind > RouteKind.GROUP:
-            require(False, Reason.SPOOFED)
-        elif link.reverse_path == ReversePath.STRICT and back.kind != RouteKind.GROUP:
-            require(back.port == port, Reason.SPOOFED)
-
-    def spread6(self, pkt: Packet, ip: IPv6) -> int:
-        """The slot of a packet's flow: its label and its addresses, and its ports where they follow directly."""
-        ends = 0
-        if ip.next in (IpProtocol.TCP, IpProtocol.UDP):
-            found = pkt.peek(Icmp)
-            if found is not None:
-                ends = found.type << 24 | found.code << 16 | found.checksum
-        return hash(ip.src, ip.dst, ip.next, ends) & SLOTS - 1
 
     def refuse6(self, pkt: Packet, eth: Ethernet, ip: IPv6, link: Link, refusal: int, rest: int,
                 reason: int) -> Verdict:
@@ -479,7 +373,7 @@ class Path(Function):
         flags, kind, src = message.rest >> 29, message.type, ip.src
         target = pkt.parse(Target).address
         require(not is_multicast(target), Reason.BAD_RESOLUTION)
-        mine = self.owns6(pkt.port, link, target)
+        mine = target == link.link_local or self.v6.is_at(target, pkt.port, RouteKind.LOCAL)
         asked = kind == Icmp6Type.NEIGHBOR_SOLICITATION
         told = neighbor.link_layer_address(
             pkt, OptionType.SOURCE_ADDRESS if asked else OptionType.TARGET_ADDRESS)
@@ -497,36 +391,25 @@ class Path(Function):
         require(asked, Reason.HEARD)
         return self.advertise(pkt, link, src, target, told if told != 0 else eth.src)
 
-    def owns6(self, port: int, link: Link, address: int) -> bool:
-        route = self.routes6.get(address)
-        if route is None:
-            return address == link.link_local
-        return address == link.link_local or (route.kind == RouteKind.LOCAL and route.port == port)
-
     def note6(self, port: int, about: int, told: int, asked: bool, flags: int) -> bool:
         """Take note of an address; whether packets wait for it.  `flags` are those of an advertisement: R, S, O."""
-        if not is_link_local(about):
-            source = self.routes6.get(about)
-            if source is None or source.kind != RouteKind.CONNECTED or source.port != port:
-                return False
+        if not is_link_local(about) and not self.v6.is_at(about, port, RouteKind.CONNECTED):
+            return False
         key = Near6(address=about, port=port)
-        known = self.neighbors6.get(key)
+        known = self.v6.neighbors.get(key)
         if known is None:
             if asked:
-                self.neighbors6.insert(key, Neighbor(mac=told, state=State.KNOWN, since=now(), used=0, tries=0))
+                self.v6.neighbors.insert(key, Neighbor(mac=told, state=State.KNOWN, since=now(), used=0, tries=0))
             return False
         if known.state == State.FIXED:
             return False
-        waited = known.state <= State.DEAD
-        if not asked and flags & 1 == 0 and not waited and known.mac != told:
-            known.since = 0             # RFC 4861 section 7.2.5: no override, so only doubt what is known
-            return False
-        if asked or flags & 2 != 0 or known.mac != told:
-            known.since = now()
-        known.mac = told
-        known.tries = 0
-        known.state = State.KNOWN
-        return waited
+        if not asked and known.state > State.DEAD:
+            if flags & 1 == 0 and known.mac != told:
+                known.since = 0         # RFC 4861 section 7.2.5: no override, so only doubt what is known
+                return False
+            if flags & 2 == 0 and known.mac == told:
+                return False            # unasked, and nothing new: no proof that it hears us
+        return self.v6.confirm(known, told)
 
     def advertise(self, pkt: Packet, link: Link, src: int, target: int, told: int) -> Verdict:
         """The answer to a solicitation, made of it; to all nodes if whoever asks has no address yet."""
@@ -549,8 +432,20 @@ class Path(Function):
 
     # -- both --------------------------------------------------------------------------------------------------------
 
+    def spread(self, pkt: Packet, src: Any, dst: Any, proto: int, offset: int, fragment: bool) -> int:
+        """The slot of a packet's flow; its ports are `offset` bytes behind the cursor.  Fragments go by addresses
+        alone, so that all of a datagram go together; so does IPv6 whose ports do not follow directly."""
+        ends = 0
+        if not fragment and proto in (IpProtocol.TCP, IpProtocol.UDP):
+            found = pkt.peek(Icmp, offset & 0x3f)
+            if found is not None:
+                ends = found.type << 24 | found.code << 16 | found.checksum
+        return hash(src, dst, proto, ends) & SLOTS - 1
+
     def policy(self, pkt: Packet, link: Link, family: int, source: int) -> int:
         """The table by which a packet from a port is routed: that of the first policy it matches, else the main one."""
+        if link.policies == 0:
+            return 0
         mark = pkt.meta(Mark).mark
         for number in range(RULES):
             if number >= link.policies:

@@ -6,9 +6,7 @@ routes like any other, only longer or shorter.  A route with several next hops n
 only its own flows.  Neighbors are keyed by port and address; what a neighbor's record says is enough for a packet to
 leave, and Python (upkeep.py) is needed only for what is not there yet.
 
-A lookup among a hundred thousand prefixes costs twice that among ten, so each CPU remembers the routes of destinations
-it met (`recent4`, `recent6`), and in which version of the routes.  An edit of a route counts `versions` up, after it is
-made; a route is remembered under the version read before it was looked up.  So what is remembered is never older.
+The records of the two families differ in the width of an address and in nothing else.
 """
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ PORTS = 64
 SLOTS = 1024                # of a group of next hops
 GROUPS = 64
 RULES = 32                  # policies of a port
-RECENT = 4096               # destinations whose route each CPU remembers
+TABLES = 64                 # beside the main one
 
 
 class Reason(Reasons):
@@ -106,38 +104,38 @@ class Link(Record):
     policies: u8
 
 
-class Route4(Record):
+class Route(Record):
+    """Where packets to a prefix go; a `gateway` is of the family, see below."""
+
+    gateway: u128
+    group: u16
+    kind: u8
+    port: u8
+
+
+class Route4(Route):
     gateway: ipv4
-    group: u16
-    kind: u8
-    port: u8
 
 
-class Route6(Record):
+class Route6(Route):
     gateway: ipv6
-    group: u16
-    kind: u8
-    port: u8
 
 
-class Recent4(Record):
+class RecentRoute(Route):
     """The route of a destination, as found when the routes were in this `version`; never version 0."""
 
-    address: ipv4
+    address: u128
+    version: u32
+
+
+class Recent4(RecentRoute):
     gateway: ipv4
-    version: u32
-    group: u16
-    kind: u8
-    port: u8
+    address: ipv4
 
 
-class Recent6(Record):
-    address: ipv6
+class Recent6(RecentRoute):
     gateway: ipv6
-    version: u32
-    group: u16
-    kind: u8
-    port: u8
+    address: ipv6
 
 
 class Hop(Record):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from typing import Any
 
 from iovisor.language import (
     SECOND,
@@ -32,9 +33,10 @@ from iovisor.wire.ipv6 import ALL_NODES, Fragment, IPv6, is_link_local, is_multi
 from iovisor.wire.neighbor import OptionType, link_layer_address
 
 from . import fragments, messages, options
+from .family import Family
 from .path import Path
 from .settings import InterfaceConfig
-from .tables import Near4, Near6, Neighbor, Reason, RouteKind, Slow, State, Unresolved, Work
+from .tables import Neighbor, Reason, RouteKind, Slow, State, Unresolved, Work
 
 WAITING = 16                # packets for one neighbor
 MOST_WAITING = 1024         # packets for all
@@ -130,22 +132,18 @@ class Upkeep(Path):
 
     # -- neighbors ---------------------------------------------------------------------------------------------------
 
+    def family(self, version: int) -> Family[Any, Any, Any, Any]:
+        return self.v4 if version == 4 else self.v6
+
     def neighbor(self, key: Key) -> Neighbor | None:
         version, port, address = key
-        if version == 4:
-            return self.neighbors4.get(Near4(address=address, port=port))
-        return self.neighbors6.get(Near6(address=address, port=port))
+        return self.family(version).neighbor(port, address)
 
     def remember(self, key: Key, state: State, mac: int = 0, tries: int = 1) -> bool:
         version, port, address = key
-        entry = Neighbor(since=now(), mac=mac, state=state, used=0, tries=tries)
-
-        def put() -> bool:
-            if version == 4:
-                return self.neighbors4.put(Near4(address=address, port=port), entry)
-            return self.neighbors6.put(Near6(address=address, port=port), entry)
-
-        return put() or (self.make_room(version) and put())
+        family = self.family(version)
+        return family.remember(port, address, state, mac, tries) or (
+            self.make_room(version) and family.remember(port, address, state, mac, tries))
 
     def make_room(self, version: int) -> bool:
         """Forget an eighth of a full table: first who never answered, then who is not used, the longest silent first.
@@ -163,15 +161,12 @@ class Upkeep(Path):
         return bool(entries)
 
     def entries(self) -> list[tuple[Key, Neighbor]]:
-        found = [((4, k.port, k.address), n) for k, n in self.neighbors4.items()]
-        return found + [((6, k.port, k.address), n) for k, n in self.neighbors6.items()]
+        return [((version, port, address), entry) for version in (4, 6)
+                for port, address, entry in self.family(version).known()]
 
     def forget(self, key: Key) -> None:
         version, port, address = key
-        if version == 4:
-            del self.neighbors4[Near4(address=address, port=port)]
-        else:
-            del self.neighbors6[Near6(address=address, port=port)]
+        self.family(version).forget(port, address)
 
     def ask(self, key: Key, known: int = 0) -> None:
         """Send one request; to `known` if that is where the neighbor was."""
@@ -270,7 +265,7 @@ class Upkeep(Path):
         data = packet.data
         ip = IPv4.decode(data[14:])
         size = ip.ihl * 4
-        route = self.routes4.get(ip.dst)
+        route = self.v4.routes.get(ip.dst)
         out = packet.port if route is None or route.kind >= RouteKind.LOCAL else route.port
         address = self.links[out].address4
         found = options.process4(bytes(data[34:14 + size]), address, now() // 1_000_000 % 86_400_000 | 1 << 31)
