@@ -4,10 +4,11 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
-from iovisor.fabric import Edge, Network
+from iovisor.fabric import Edge, Network, Veth, close_all
 from iovisor.functions.switch import Switch
 from iovisor.kernel import Map, Netlink, interfaces
 from tests.fabric.functions import Through
@@ -99,6 +100,32 @@ def test_networks_come_and_go_and_leave_nothing(place: Places, nightly: bool) ->
             small(f"n{number}", at).close()
         assert {found.index for found in interfaces.listing(netlink)} == devices
     assert descriptors() == before
+
+
+def test_many_networks_end_together(place: Places) -> None:
+    """Their devices go in one request; one that cannot end keeps none of the others."""
+    at = place(1)
+    before = descriptors()
+    with Netlink(at.switching) as netlink:
+        devices = {found.index for found in interfaces.listing(netlink)}
+        nets = []
+        for number in range(3):
+            nets.append(Network(f"n{number}", namespace=at.switching))
+            nets[-1].add("lan", Switch())
+            nets[-1].add("wall", Through())
+            nets[-1].link("lan:0", "wall:inside")
+            nets[-1].attach("lan:1", Veth(at.hosts[0].namespace, f"n{number}"))
+        assert len(interfaces.listing(netlink)) == len(devices) + 3 * 3         # two ends in line, one of a cable
+        with pytest.raises(RuntimeError, match="of its own"), ExitStack() as undo:
+            undo.callback(close_all, nets)
+            nets[1]._undo.callback(_fail)
+        assert {found.index for found in interfaces.listing(netlink)} == devices
+    assert all(not net.instances and not net.joins for net in nets)
+    assert descriptors() == before
+
+
+def _fail() -> None:
+    raise RuntimeError("of its own")
 
 
 def test_wires_are_added_as_links_are(place: Places) -> None:

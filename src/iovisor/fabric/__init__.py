@@ -5,7 +5,7 @@
     wiring          what leads where, and how it is turned
     network         the whole: links, devices, insertion, change under traffic
     attachments     what ports are attached to, as data: cables, TAPs, devices, shares of them
-    devices         makes and finds them, and gives them back as they were
+    devices         makes and finds them, and gives them back as they were; removal: devices that go together
     shares          several networks and the host on one device
     mending         devices that disappear, and come back
     recirculation   clones, long walks and frames from Python go around a device
@@ -36,6 +36,7 @@ from .instance import Instance
 from .joins import Absence, PortRef
 from .mending import EdgeChange
 from .network import Network
+from .removal import close_all
 from .revision import Draft
 from .running import Running
 from .storm import Storm
@@ -45,4 +46,5 @@ from .watch import Seen, Watch
 __all__ = [
     "Absence", "Attachment", "Balance", "Capture", "Device", "Disagreement", "Draft", "Edge", "EdgeChange", "Filter",
     "Instance", "Network", "PortRef", "Running", "Seen", "Share", "Storm", "Tap", "Trace", "Traffic", "Veth", "Watch",
+    "close_all",
 ]

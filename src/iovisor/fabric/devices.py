@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from .. import kernel
@@ -42,10 +43,10 @@ from ..language.addresses import mac_address, mac_text
 from .attachments import Device, Share, Tap, Veth
 from .edges import Edge
 from .joins import Join, Ours, PortRef
+from .removal import Removal, any_group, attempt
 
 FIRST_INDEX, INDEXES = 0x10000000, 0x10000000
 ATTEMPTS = 16
-LOWEST_GROUP = 0x10000
 
 
 class Devices:
@@ -53,7 +54,7 @@ class Devices:
 
     def __init__(self, namespace: NetworkNamespace | None, name: str, mtu: int) -> None:
         self.namespace, self.name, self.mtu = namespace, name, mtu
-        self.group = LOWEST_GROUP + secrets.randbelow((1 << 31) - LOWEST_GROUP)
+        self.group = any_group()
         self.taps: dict[PortRef, kernel.Tap] = {}
         self._netlink: Netlink | None = None
 
@@ -246,27 +247,30 @@ class Devices:
 
     # -- ending -----------------------------------------------------------------------------------------------------
 
-    def remove(self, gone: Mapping[PortRef, Join], promiscuous: Sequence[int] = ()) -> None:
+    def remove(self, gone: Mapping[PortRef, Join], promiscuous: Sequence[int] = (),
+               removal: Removal | None = None) -> None:
         """Remove what was made for these joins, and undo what was changed; never what was there.
 
-        Devices in `promiscuous` stay so: others of ours need it.
+        Devices in `promiscuous` stay so: others of ours need it.  With a `removal`, what was made goes with that.
         """
         made = [join.edge.index for join in gone.values()
                 if isinstance(join.attachment, Veth | Tap) and join.edge is not None and join.absence is None]
-        if len(made) == 1:
-            self._attempt(interfaces.delete(made[0]))
-        elif made:
-            doomed = LOWEST_GROUP + secrets.randbelow((1 << 31) - LOWEST_GROUP)
-            self._attempt(*(interfaces.change(index, group=doomed) for index in made), interfaces.delete_group(doomed))
+        going = removal or Removal()
+        if made:
+            going.doom(self.namespace, self.netlink, made)
         for at, join in gone.items():
-            self.lost(at)
+            if at in self.taps:
+                going.then(self.taps.pop(at).close)
             if join.ours.namespace is not None and isinstance(join.attachment, Veth):
-                _forget(join.attachment, join.ours.namespace)
+                going.then(partial(_forget, join.attachment, join.ours.namespace))
             if join.edge is not None and join.absence is None:
-                self._attempt(*(neighbours.refuse(join.edge.index, _packed(mac)) for mac in join.ours.macs))
+                undone = [neighbours.refuse(join.edge.index, _packed(mac)) for mac in join.ours.macs]
                 if join.ours.promiscuous and join.edge.index not in promiscuous:
-                    self._attempt(interfaces.change(join.edge.index, promiscuous=False))
+                    undone.append(interfaces.change(join.edge.index, promiscuous=False))
+                attempt(self.netlink, *undone)
             join.ours = Ours()
+        if removal is None:
+            going.carry_out()
 
     def sweep(self, known: Iterable[int]) -> None:
         """Remove what is in the network's group and not known: a process died before it wrote it down."""
@@ -274,13 +278,9 @@ class Devices:
         left = [there.index for there in interfaces.listing(self.netlink)
                 if there.group == self.group and there.index not in known]
         with rcu.expedited():
-            self._attempt(*(interfaces.delete(index) for index in left))
-
-    def _attempt(self, *requests: Request) -> None:
-        """Carry out what may have been done already, by whoever deleted a device."""
-        for failure in self.netlink.attempt(*requests):
-            if failure is not None and failure.errno not in (errno.ENODEV, errno.ENOENT, errno.EADDRNOTAVAIL):
-                raise failure
+            removal = Removal()
+            removal.doom(self.namespace, self.netlink, left)
+            removal.carry_out()
 
     def lost(self, at: PortRef) -> None:
         """The device of a port is gone."""

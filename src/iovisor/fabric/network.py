@@ -45,6 +45,7 @@ from .instance import INGRESS, Instance
 from .joins import Absence, Join, PortRef
 from .mending import EdgeChange, Mending
 from .pins import Place, Unpinned
+from .removal import Removal, close_all
 from .revision import Draft
 from .slowpath import Served, SlowPath, finished
 from .storm import Storm
@@ -457,11 +458,19 @@ class Network(Wiring):
 
     def close(self) -> None:
         """Take everything down: edges first, so that no packet meets half a network."""
-        with rcu.expedited():
-            self._part(*sorted(self.joins, key=lambda at: self.joins[at].peer is not None))
-            while self.instances:
-                self._close(self.instances.popitem()[1])
-            self._undo.close()
+        close_all([self])
+
+    def _sever(self, removal: Removal) -> None:
+        """Nothing comes in or goes out any more; the devices go with a removal."""
+        self._part(*sorted(self.joins, key=lambda at: self.joins[at].peer is not None), removal=removal)
+        if self._around.index:
+            self._around.end(removal, self._devices.netlink)
+
+    def _give_back(self) -> None:
+        """What was severed ends."""
+        while self.instances:
+            self._close(self.instances.popitem()[1])
+        self._undo.close()
         if self._place is not None:
             self._place.remove()
 

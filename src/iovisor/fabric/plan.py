@@ -14,6 +14,7 @@ from .edges import Edge
 from .instance import EGRESS, Instance
 from .joins import Join, PortRef
 from .network import Network
+from .removal import Removal
 
 
 class Planned(Instance):
@@ -94,7 +95,7 @@ class Plan(Network):
     def _turn(self, at: PortRef, to: PortRef) -> None:
         self.joins[at].peer = to
 
-    def _part(self, *ports: PortRef) -> None:
+    def _part(self, *ports: PortRef, removal: Removal | None = None) -> None:
         for at in ports:
             del self.joins[at]
 

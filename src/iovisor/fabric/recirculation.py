@@ -34,6 +34,7 @@ from ..kernel import (
 from . import edges
 from .edges import FROM_PYTHON, WIRE_BITS, Count
 from .pins import Pins
+from .removal import Removal
 
 MOST = 1 << 20
 FIRST = 256                     # wires there is room for at first; doubled when they are used up
@@ -173,13 +174,22 @@ class Recirculation:
         if self._link is not None:
             self._link.rest()
 
-    def close(self) -> None:
+    def end(self, removal: Removal, netlink: Netlink) -> None:
+        """Nothing comes around any more, and the device, if there is one, goes with a removal."""
         self._pins.unpin("again")
-        self.leave()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        removal.doom(self.namespace, netlink, [self.index])
+        self.index = 0
+
+    def close(self) -> None:
         if self.index:
             with Netlink(self.namespace) as netlink:
-                if interfaces.find(netlink, self.index) is not None:
-                    netlink.submit(interfaces.delete(self.index))
+                removal = Removal()
+                self.end(removal, netlink)
+                removal.carry_out()
+        self.leave()
 
     def leave(self) -> None:
         """Give the descriptors back; what is pinned goes on."""
@@ -188,6 +198,7 @@ class Recirculation:
         if self._link is not None:
             self._link.close()
         self._wires.close()
+        self.index = 0
 
 
 def _spec(room: int) -> MapSpec:

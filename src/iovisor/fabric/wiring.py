@@ -20,6 +20,7 @@ from .instance import EGRESS, HOOK, INGRESS, Instance
 from .joins import Join, PortRef
 from .pins import Pins, Unpinned
 from .recirculation import Recirculation, onward_of, start_of
+from .removal import Removal
 from .shares import Claim
 from .storm import Budget
 
@@ -82,8 +83,8 @@ class Wiring:
         instance.member(at.port, around.device, start_of(join.wire))
         self._tell_flood(instance, at.port)
 
-    def _part(self, *ports: PortRef) -> None:
-        """Undo joins: what wants out there is dropped from here on, and counted."""
+    def _part(self, *ports: PortRef, removal: Removal | None = None) -> None:
+        """Undo joins: what wants out there is dropped from here on, and counted; our devices go with the `removal`."""
         gone: dict[PortRef, Join] = {}
         with rcu.expedited():
             for at in ports:
@@ -99,7 +100,8 @@ class Wiring:
                     self._account.kept["received"] += received.packets
                     self._account.kept["sent"] += sent.packets
             self._devices.remove(gone, [join.edge.index for join in self.joins.values()
-                                        if join.edge is not None and isinstance(join.attachment, Device | Share)])
+                                        if join.edge is not None and isinstance(join.attachment, Device | Share)],
+                                 removal)
 
     def _shut(self, at: PortRef) -> None:
         """Let nothing in or out at a port, which stays joined."""
