@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+from . import may_goto
 from .errors import BackendError
 
 
@@ -47,13 +48,13 @@ def open_object(blob: bytes, section: str) -> tuple[bytes, bytes, bytes, bytes]:
     if found.get(f".rel{section}"):
         raise BackendError(f"LLVM left relocations in {section!r}: a constant table or an unknown function")
     if ".BTF" not in found:
-        return found[section], b"", b"", b""
+        return may_goto.patched(found[section], b"")[0], b"", b"", b""
     btf, records = found[".BTF"], found[".BTF.ext"]
     header, strings_at = struct.unpack_from("<I", btf, 4)[0], struct.unpack_from("<I", btf, 16)[0]
     strings = btf[header + strings_at:]
     _, _, _, length, func_at, func_size, line_at, line_size = struct.unpack_from("<HBBIIIII", records)
-    return (found[section], btf, _records(records, length + func_at, func_size, strings, section),
-            _records(records, length + line_at, line_size, strings, section))
+    code, lines = may_goto.patched(found[section], _records(records, length + line_at, line_size, strings, section))
+    return code, btf, _records(records, length + func_at, func_size, strings, section), lines
 
 
 def _records(blob: bytes, start: int, length: int, strings: bytes, section: str) -> bytes:

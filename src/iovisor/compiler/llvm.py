@@ -150,13 +150,21 @@ class Emitter(Computation):
         stop = self.integer(stmt.stop, 64)
         if self.interval(stmt.start)[0] >= 0:
             stop = self.target.bounded(self, stop, self.interval(stmt.stop))
-        self.emit(f"store i64 {self.integer(stmt.start, 64)}, ptr {counter}")
+        once = self.target.walked_once(self, stmt)
+        start = self.integer(stmt.start, 64)
+        self.emit(f"store i64 {self.target.unknown(self, start) if once else start}, ptr {counter}")
         if any(isinstance(n, ir.Call) and self.target.loses(self, n) for s in stmt.body for n in ir.walk(s)):
             self.usable = set()
         head, body, after = self.name("loop"), self.name("turn"), self.name("after")
         before = set(self.usable)
         self.label(head)
-        self.split(self.value(f"icmp slt i64 {self.value(f'load i64, ptr {counter}')}, {stop}"), body, after)
+        if once:
+            self.target.turn(self)
+        at = self.value(f"load i64, ptr {counter}")
+        if once:
+            at = self.value(f'call i64 asm sideeffect "", "=r,0"(i64 {at})')
+            self.emit(f"store i64 {at}, ptr {counter}")
+        self.split(self.value(f"icmp {'ult' if once else 'slt'} i64 {at}, {stop}"), body, after)
         self.label(body)
         self.leaving[stmt.label] = (after, set(before))
         self.run(stmt.body)

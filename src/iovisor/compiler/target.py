@@ -95,6 +95,17 @@ class Target:
         """The end of a loop that begins at zero or above, in a form whose bound the machine can see."""
         return value
 
+    def walked_once(self, emit: Emitter, loop: ir.Loop) -> bool:
+        """Whether this loop is one whose turns the machine should see as one."""
+        return False
+
+    def unknown(self, emit: Emitter, value: str) -> str:
+        """The same number, i64, of which the machine knows nothing beforehand."""
+        return value
+
+    def turn(self, emit: Emitter) -> None:
+        """At the head of a loop that is walked once."""
+
     def config(self, emit: Emitter) -> str:
         """A pointer to the configuration record."""
         raise NotImplementedError

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..compiler import ir
+from ..compiler import ir, may_goto
 from ..compiler.llvm import Emitter, Number, Pointer
 from ..compiler.target import Target, lowers
 from ..language.integers import width
@@ -37,6 +37,7 @@ FLOOD_SLOT = 256                            # of the slots of a stage, behind th
 REASONS = 256                               # counted in @drops, 8 bytes each; behind them what is no drop:
 HANDED, PUNTED, ENDS = 256, 257, 258        # packets for the host, and for Python
 EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
+MANY_TURNS = 8
 FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
 
 LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, CSUM_DIFF, COARSE, RESERVE, SUBMIT, DISCARD = \
@@ -51,6 +52,7 @@ class Bpf(Target):
     attributes = 'nounwind "no-builtins" "no-jump-tables"="true"'
     load_bytes: ClassVar[int]
     watches: ClassVar[bool] = False
+    some_word: ClassVar[int]                    # of the context, a number of any value
     data_words: ClassVar[tuple[int, int]]       # where the context holds the packet's two ends
 
     def __init__(self, cpu: str = "v4", level: int = 2) -> None:
@@ -72,6 +74,22 @@ class Bpf(Target):
             emit.declare("declare i64 @llvm.smax.i64(i64, i64)")
             value = emit.value(f"call i64 @llvm.smax.i64(i64 {value}, i64 0)")
         return lowering.bounded(emit, value, high)
+
+    def walked_once(self, emit: Emitter, loop: ir.Loop) -> bool:
+        start, stop = emit.interval(loop.start), emit.interval(loop.stop)
+        import os
+        return start[0] >= 0 and (stop[1] - start[0]) // loop.step >= int(os.environ.get("MANY", MANY_TURNS))
+
+    def unknown(self, emit: Emitter, value: str) -> str:
+        """A word of the context less itself: zero, but not to the verifier."""
+        word = emit.value(f"zext i32 {self.context_word(emit, self.some_word)} to i64")
+        same = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {word})')
+        return emit.value(f"add i64 {value}, {emit.value(f'sub i64 {word}, {same}')}")
+
+    def turn(self, emit: Emitter) -> None:
+        emit.declare("declare i64 @llvm.bpf.pseudo(i64, i64)")
+        over = emit.value(f"call i64 @llvm.bpf.pseudo(i64 {may_goto.KIND}, i64 {may_goto.MARK})")
+        emit.reject(Dropped.HOPS, emit.value(f"icmp eq i64 {over}, 0"))
 
     def context_word(self, emit: Emitter, offset: int, volatile: bool = False) -> str:
         """32 bits of the context, i32.  `volatile`: words beside each other are not to become one of 64 bits.

@@ -39,6 +39,7 @@ class Tc(Bpf):
     context = ("__sk_buff", 192 * 8)
     load_bytes = LOAD_BYTES
     watches = True
+    some_word = 0
     data_words = DATA, DATA_END
 
     # -- reaching the packet -----------------------------------------------------------------------------------------

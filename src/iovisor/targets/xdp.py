@@ -34,6 +34,7 @@ class Xdp(Bpf):
     section = "xdp"
     context = ("xdp_md", 24 * 8)
     load_bytes = LOAD_BYTES
+    some_word = 12
     data_words = 0, 4
 
     # -- the two ways to see a tag -----------------------------------------------------------------------------------

@@ -1,0 +1,72 @@
+"""`may_goto`: the instruction by which the kernel's verifier walks a loop once, not turn by turn (Linux 6.9, v4).
+
+It falls through some eight million times and then jumps, so that any loop which passes it ends; in return the verifier
+takes two turns for the same when what they hold lies in the same ranges.  What a turn costs to verify is then paid
+twice or thrice instead of once a turn, and what follows a loop is walked once instead of once a turn that may leave it.
+
+LLVM has no way to say it but inline assembly, and llvmlite no assembler.  So the code asks for a marker, a 16-byte load
+of a kind the kernel does not have, and jumps when that is zero; here, behind LLVM, both become the instruction:
+
+    ldimm64 rX, (KIND, MARK)            ja +0; ja +0                    (the kernel removes them)
+    …                            to     …
+    if rX == 0 goto over                may_goto over
+
+or, when LLVM turned the condition round, everything between moves up by one and makes room for a second jump:
+
+    if rX != 0 goto turn         to     may_goto +1; goto turn
+
+`bpf_loop` was rejected: its body is a function of its own, called through the stack.  So were the iterators of numbers:
+two calls into the kernel a turn.
+"""
+from __future__ import annotations
+
+import struct
+
+from .errors import BackendError
+
+KIND, MARK = 15, 0x6d61_7967            # the source register and the immediate of the marker
+LOAD, EQUAL, DIFFERENT, NOTHING = 0x18, 0x15, 0x55, struct.pack("<BBhi", 0x05, 0, 0, 0)
+
+
+def patched(code: bytes, lines: bytes) -> tuple[bytes, bytes]:
+    """Code with its markers replaced, and the line records with their places moved along."""
+    words = [code[i:i + 8] for i in range(0, len(code), 8)]
+    moved: dict[int, int] = {}
+    place = 0
+    while place < len(words):
+        opcode, registers, _, immediate = struct.unpack("<BBhi", words[place])
+        if opcode != LOAD:
+            place += 1
+            continue
+        if registers >> 4 != KIND or immediate != MARK:
+            place += 2
+            continue
+        _replace(words, place, registers & 15, moved)
+        place += 2
+    records = [lines[i:i + 16] for i in range(0, len(lines), 16)]
+    at = [(struct.unpack_from("<I", record)[0], record[4:]) for record in records]
+    return b"".join(words), b"".join(struct.pack("<I", moved.get(place, place)) + rest for place, rest in at)
+
+
+def _replace(words: list[bytes], first: int, register: int, moved: dict[int, int]) -> None:
+    jump = first + 2
+    while True:
+        if jump == len(words):
+            raise BackendError("LLVM left no jump behind the head of a loop")
+        opcode, registers, offset, immediate = struct.unpack("<BBhi", words[jump])
+        if opcode in (EQUAL, DIFFERENT) and registers == register and immediate == 0:
+            break
+        if opcode & 7 in (5, 6) and opcode & 0xf0 != 0x80:
+            raise BackendError("LLVM jumps between the head of a loop and its test")
+        jump += 2 if opcode == LOAD else 1
+    if opcode == EQUAL:
+        words[first:first + 2] = NOTHING, NOTHING
+        words[jump] = struct.pack("<BBhi", 0xe5, 0, offset, 0)
+        return
+    words[first:jump + 1] = [NOTHING, *words[first + 2:jump], struct.pack("<BBhi", 0xe5, 0, 1, 0),
+                             struct.pack("<BBhi", 0x05, 0, offset, 0)]
+    for place in range(first + 2, jump):
+        moved[place] = place - 1
+
+
+__all__ = ["KIND", "MARK", "patched"]
