@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from . import ir
 from .computation import Computation, holds
+from .primitives import OPERATIONS
 from .printing import Number, Pointer, Slots, pieces
 
 
@@ -151,8 +152,9 @@ class Emitter(Computation):
         if self.interval(stmt.start)[0] >= 0:
             stop = self.target.bounded(self, stop, self.interval(stmt.stop))
         once = self.target.walked_once(self, stmt)
-        start = self.integer(stmt.start, 64)
-        self.emit(f"store i64 {self.target.unknown(self, start) if once else start}, ptr {counter}")
+        self.emit(f"store i64 {self.integer(stmt.start, 64)}, ptr {counter}")
+        if once:
+            self.target.forget(self, [(counter, "i64"), *self._carried(stmt)])
         if any(isinstance(n, ir.Call) and self.target.loses(self, n) for s in stmt.body for n in ir.walk(s)):
             self.usable = set()
         head, body, after = self.name("loop"), self.name("turn"), self.name("after")
@@ -175,6 +177,20 @@ class Emitter(Computation):
         _, usable = self.leaving.pop(stmt.label)
         self.label(after)
         self.usable = (usable or set()) & before
+
+    def _carried(self, loop: ir.Loop) -> list[tuple[str, str]]:
+        """Slots of numbers, with their types, that one turn hands to the next."""
+        nodes = [n for s in loop.body for n in ir.walk(s)]
+        found = [(self.cursor, "i64")] if any(isinstance(n, ir.Call) and "cursor" in OPERATIONS[n.op].writes for n in nodes) else []
+        for var in dict.fromkeys(n.var for n in nodes if isinstance(n, ir.Let) and n.var in self.slots):
+            slots = self.slots[var]
+            if isinstance(var.type, ir.Int):
+                found.append((slots.value, f"i{var.type.bits}"))
+            elif isinstance(var.type, ir.Bool):
+                found.append((slots.value, "i1"))
+            if slots.present:
+                found.append((slots.present, "i1"))
+        return found
 
     def stmt_Exit(self, stmt: ir.Exit) -> None:
         value = stmt.verdict

@@ -99,9 +99,9 @@ class Target:
         """Whether this loop is one whose turns the machine should see as one."""
         return False
 
-    def unknown(self, emit: Emitter, value: str) -> str:
-        """The same number, i64, of which the machine knows nothing beforehand."""
-        return value
+    def forget(self, emit: Emitter, slots: list[tuple[str, str]]) -> None:
+        """Before such a loop: make what lies in these slots, each with its type, something the machine knows nothing
+        about."""
 
     def turn(self, emit: Emitter) -> None:
         """At the head of a loop that is walked once."""

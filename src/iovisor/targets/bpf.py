@@ -37,7 +37,7 @@ FLOOD_SLOT = 256                            # of the slots of a stage, behind th
 REASONS = 256                               # counted in @drops, 8 bytes each; behind them what is no drop:
 HANDED, PUNTED, ENDS = 256, 257, 258        # packets for the host, and for Python
 EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
-MANY_TURNS = 8
+MANY_TURNS = 4
 FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
 
 LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, CSUM_DIFF, COARSE, RESERVE, SUBMIT, DISCARD = \
@@ -80,11 +80,15 @@ class Bpf(Target):
         import os
         return start[0] >= 0 and (stop[1] - start[0]) // loop.step >= int(os.environ.get("MANY", MANY_TURNS))
 
-    def unknown(self, emit: Emitter, value: str) -> str:
-        """A word of the context less itself: zero, but not to the verifier."""
+    def forget(self, emit: Emitter, slots: list[tuple[str, str]]) -> None:
+        """By adding zero of which the verifier does not know that it is: a word of the context less itself."""
         word = emit.value(f"zext i32 {self.context_word(emit, self.some_word)} to i64")
         same = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {word})')
-        return emit.value(f"add i64 {value}, {emit.value(f'sub i64 {word}, {same}')}")
+        zero = emit.value(f"sub i64 {word}, {same}")
+        for slot, kind in slots:
+            of = zero if kind == "i64" else emit.value(f"{'sext' if kind == 'i128' else 'trunc'} i64 {zero} to {kind}")
+            before = emit.value(f"load {kind}, ptr {slot}")
+            emit.emit(f"store {kind} {emit.value(f'xor {kind} {before}, {of}')}, ptr {slot}")
 
     def turn(self, emit: Emitter) -> None:
         emit.declare("declare i64 @llvm.bpf.pseudo(i64, i64)")
