@@ -83,7 +83,7 @@ def doctor(ctx: click.Context, client: Client) -> None:
     why = denied()
     tell(not why, "programs can be loaded and namespaces made", why)
     release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
-    tell(release >= (6, 6), f"Linux {os.uname().release}", "6.6 is needed, for tcx")
+    tell(release >= (6, 9), f"Linux {os.uname().release}", "6.9 is needed, for loops verified once")
     for module, extra in (("llvmlite", "compile"), ("fastapi", "daemon"), ("uvicorn", "daemon")):
         tell(importlib.util.find_spec(module) is not None, module, f"pip install 'iovisor[{extra}]'")
     if not why:

@@ -47,6 +47,7 @@ class Feature(Enum):
     CPU_V4 = ("instructions of CPU version 4", "6.6")
     TCX = ("tcx links", "6.6")
     ARENA = ("arenas", "6.9")
+    MAY_GOTO = ("loops verified once (may_goto)", "6.9")
 
     @property
     def label(self) -> str:
@@ -169,5 +170,6 @@ _PROBES: dict[Feature, Callable[[], bool]] = {
     Feature.LIVE_FRAMES: _live_frames,
     Feature.CPU_V4: _cpu_v4,
     Feature.TCX: _tcx,
+    Feature.MAY_GOTO: lambda: _loads(Instruction(0xE5)),
     Feature.ARENA: lambda: _creates(MapKind.ARENA, 0, 0, 1, MapFlag.MMAPABLE),
 }

@@ -36,8 +36,8 @@ WATCH = 2                                   # flag in @config: let @watch see ea
 FLOOD_SLOT = 256                            # of the slots of a stage, behind the ports
 REASONS = 256                               # counted in @drops, 8 bytes each; behind them what is no drop:
 HANDED, PUNTED, ENDS = 256, 257, 258        # packets for the host, and for Python
+MANY_TURNS = 4                              # of a loop that the verifier should walk once
 EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
-MANY_TURNS = 4
 FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
 
 LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, CSUM_DIFF, COARSE, RESERVE, SUBMIT, DISCARD = \
@@ -76,9 +76,9 @@ class Bpf(Target):
         return lowering.bounded(emit, value, high)
 
     def walked_once(self, emit: Emitter, loop: ir.Loop) -> bool:
+        """Few turns are walked quicker one by one, their numbers known."""
         start, stop = emit.interval(loop.start), emit.interval(loop.stop)
-        import os
-        return start[0] >= 0 and (stop[1] - start[0]) // loop.step >= int(os.environ.get("MANY", MANY_TURNS))
+        return start[0] >= 0 and (stop[1] - start[0]) // loop.step >= MANY_TURNS
 
     def forget(self, emit: Emitter, slots: list[tuple[str, str]]) -> None:
         """By adding zero of which the verifier does not know that it is: a word of the context less itself."""
@@ -91,6 +91,7 @@ class Bpf(Target):
             emit.emit(f"store {kind} {emit.value(f'xor {kind} {before}, {of}')}, ptr {slot}")
 
     def turn(self, emit: Emitter) -> None:
+        """The kernel's limit is millions of turns, the language's thousands: the drop stands there for the verifier."""
         emit.declare("declare i64 @llvm.bpf.pseudo(i64, i64)")
         over = emit.value(f"call i64 @llvm.bpf.pseudo(i64 {may_goto.KIND}, i64 {may_goto.MARK})")
         emit.reject(Dropped.HOPS, emit.value(f"icmp eq i64 {over}, 0"))
