@@ -181,7 +181,8 @@ class Emitter(Computation):
     def _carried(self, loop: ir.Loop) -> list[tuple[str, str]]:
         """Slots of numbers, with their types, that one turn hands to the next."""
         nodes = [n for s in loop.body for n in ir.walk(s)]
-        found = [(self.cursor, "i64")] if any(isinstance(n, ir.Call) and "cursor" in OPERATIONS[n.op].writes for n in nodes) else []
+        moves = any(isinstance(n, ir.Call) and "cursor" in OPERATIONS[n.op].writes for n in nodes)
+        found = [(self.cursor, "i64")] if moves else []
         for var in dict.fromkeys(n.var for n in nodes if isinstance(n, ir.Let) and n.var in self.slots):
             slots = self.slots[var]
             if isinstance(var.type, ir.Int):
