@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iovisor.language import SECOND, Clock, Record, hash, now, random, u16, u32, u64
+from iovisor.language import SECOND, Clock, Record, hash, instant, now, random, u16, u32, u64
 from iovisor.language.machine import MACHINE, Machine, boot_seed, forget, observe
 
 
@@ -54,6 +54,16 @@ def test_a_running_clock_jumps_and_goes_on() -> None:
     assert 7200 * SECOND <= now() - before < 7260 * SECOND
     Clock.advance(-7200 * SECOND)
     assert 0 <= now() - before < 60 * SECOND
+
+
+def test_the_fine_clock_is_the_same_but_finer() -> None:
+    Clock.stand(5 * SECOND)
+    assert instant() == now()
+    Clock.run()
+    Clock.advance(7200 * SECOND)
+    coarse, fine = now(), instant()
+    assert coarse <= fine < coarse + 60 * SECOND
+    assert len({instant() for _ in range(100)}) > 10, "it moves within a step of the coarse one"
 
 
 def test_targets_are_told() -> None:

@@ -5,6 +5,8 @@ check.py proved, never guessed.  Conditions become branches, so that nothing is 
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..language.integers import storage
 from ..language.layout import Field as Described
 from ..language.layout import Layout
@@ -281,14 +283,17 @@ class Computation(Memory):
     def call_now(self, expr: ir.Call) -> str:
         return self.now()
 
-    def now(self) -> str:
-        """The virtual clock, i64."""
+    def call_instant(self, expr: ir.Call) -> str:
+        return self.now(self.target.precise)
+
+    def now(self, clock: Callable[[Emitter], str] | None = None) -> str:
+        """The virtual clock, i64: the coarse one of the target, or another."""
         machine, result = self.target.machine(self.whole), self.slot("i64")
         offset = self.value(f"load i64, ptr {self.offset(machine, 8)}")
         self.emit(f"store i64 {offset}, ptr {result}")
         standing = self.value(f"load i64, ptr {machine}")
         with self.when(self.value(f"icmp eq i64 {standing}, 0")):
-            self.emit(f"store i64 {self.value(f'add i64 {self.target.coarse(self.whole)}, {offset}')}, ptr {result}")
+            self.emit(f"store i64 {self.value(f'add i64 {(clock or self.target.coarse)(self.whole)}, {offset}')}, ptr {result}")
         return self.value(f"load i64, ptr {result}")
 
     def call_random(self, expr: ir.Call) -> str:

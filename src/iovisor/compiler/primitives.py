@@ -46,7 +46,7 @@ OPERATIONS: dict[str, Effects] = {
     "rewrite": Effects("packet", "packet"),
     "get": Effects("table clock"), "put": Effects("table clock", "table"), "delete": Effects("table", "table"),
     "touch": Effects("clock", "table"), "count": Effects("", "table"),
-    "now": Effects("clock"), "hash": Effects(), "random": Effects("clock", "clock"),
+    "now": Effects("clock"), "instant": Effects("clock"), "hash": Effects(), "random": Effects("clock", "clock"),
     "record": Effects(), "punt": Effects("packet", "events"), "within": Effects(),
 }
 
@@ -410,6 +410,12 @@ def _require(build: Expressions, request: Request) -> Value:
 def _now(build: Expressions, request: Request) -> Value:
     bound(build, request)
     return call("now", request.span, ir.Int())
+
+
+@primitive(machine.instant)
+def _instant(build: Expressions, request: Request) -> Value:
+    bound(build, request)
+    return call("instant", request.span, ir.Int())
 
 
 @primitive(machine.random)

@@ -118,9 +118,13 @@ class Target:
         """The coarse clock, without offset, as i64."""
         raise NotImplementedError
 
+    def precise(self, emit: Emitter) -> str:
+        """The fine clock, without offset, as i64."""
+        raise NotImplementedError
+
     def chance(self, emit: Emitter) -> str:
         """32 random bits, as i64."""
         raise NotImplementedError
 
 
-GENERIC = frozenset({"record", "hash", "now", "random", "within"})
+GENERIC = frozenset({"record", "hash", "now", "instant", "random", "within"})

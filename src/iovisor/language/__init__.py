@@ -11,6 +11,8 @@ from enum import auto
 
 from .addresses import (
     Prefix,
+    bit_rate,
+    bit_rate_text,
     duration,
     duration_text,
     ipv4_address,
@@ -33,6 +35,7 @@ from .integers import (
     ipv4,
     ipv6,
     mac,
+    rate,
     time,
     u1,
     u2,
@@ -62,7 +65,7 @@ from .integers import (
     u128,
 )
 from .layout import Checksum, Header, Layout, Metadata, Record
-from .machine import Clock, hash, now, random
+from .machine import Clock, hash, instant, now, random
 from .migration import migrates, reverts
 from .packet import Packet
 from .ports import Port, Ports, ports
@@ -74,9 +77,10 @@ __all__ = [
     "Array", "Checksum", "Clock", "Component", "Config", "ConfigError", "Count", "Counter", "DeclarationError",
     "Dropped", "Function", "FunctionSpec", "GuardedField", "Hash", "Header", "LanguageError", "Layout", "Lpm", "Lru",
     "Metadata", "Packet", "Port", "Ports", "Prefix", "Reasons", "Record", "Reject", "StaleView", "Table", "UInt",
-    "Verdict", "action", "auto", "drop", "duration", "duration_text", "every", "forward", "handles", "hash", "inline",
-    "ipv4", "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text",
-    "migrates", "now", "ports", "prefix", "punt", "random", "require", "reverts", "table", "time",
+    "Verdict", "action", "auto", "bit_rate", "bit_rate_text", "drop", "duration", "duration_text", "every", "forward",
+    "handles", "hash", "inline", "instant", "ipv4", "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text",
+    "mac", "mac_address", "mac_text", "migrates", "now", "ports", "prefix", "punt", "random", "rate", "require",
+    "reverts", "table", "time",
     "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "u10", "u11", "u12", "u13", "u14", "u15", "u16", "u20",
     "u24", "u28", "u32", "u40", "u48", "u56", "u64", "u96", "u128",
 ]

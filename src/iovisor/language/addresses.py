@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h|d)")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(?:bit/s|bit|bps)?")
+_MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 
 
@@ -64,8 +66,23 @@ def duration_text(value: int) -> str:
     return f"{value // _UNITS[unit]}{unit}"
 
 
-PARSE = {"mac": mac_address, "ipv4": ipv4_address, "ipv6": ipv6_address, "time": duration}
-TEXT = {"mac": mac_text, "ipv4": ipv4_text, "ipv6": ipv6_text, "time": duration_text}
+def bit_rate(text: str) -> int:
+    """`"50M"`, `"1.5Gbit/s"`, `"64k"` to bits a second."""
+    found = _RATE.fullmatch(text.strip())
+    if not found:
+        raise ValueError(f"{text!r} is not a rate like 64k, 50M or 1.5Gbit/s")
+    return round(float(found[1]) * _MULTIPLES[found[2]])
+
+
+def bit_rate_text(value: int) -> str:
+    """Bits a second to the largest multiple that divides them: `50000000` is `"50M"`."""
+    unit = next((u for u in ("T", "G", "M", "k") if value and value % _MULTIPLES[u] == 0), "")
+    return f"{value // _MULTIPLES[unit]}{unit}"
+
+
+PARSE = {"mac": mac_address, "ipv4": ipv4_address, "ipv6": ipv6_address, "time": duration, "rate": bit_rate}
+TEXT = {"mac": mac_text, "ipv4": ipv4_text, "ipv6": ipv6_text, "time": duration_text,
+        "rate": bit_rate_text}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The three things a program may ask of the machine it runs on: the time, a hash, and chance.
 
 All three are *virtual*.  The clock is coarse (CLOCK_MONOTONIC_COARSE, some 20 ns to read instead of 38) plus an
-offset that tests and labs move, or a standing value: a two-hour timer is tested in a second, on every target.  The
+offset that tests and labs move, or a standing value: a two-hour timer is tested in a second, on every target.  Who
+measures out rates or delays asks the fine one, `instant`: it has the same offset, and stands when the other stands.  The
 hash is seeded per boot and the same everywhere, so that CPython, native code and the kernel choose the same bucket.
 Chance is the kernel's generator; while the clock stands still it is a counted sequence, so that targets can agree.
 
@@ -116,6 +117,11 @@ def coarse() -> int:
 def now() -> int:
     """Nanoseconds, 63 bits, coarse (4 ms steps on a 250 Hz kernel)."""
     return (MACHINE.offset if MACHINE.standing else coarse() + MACHINE.offset) & (1 << 63) - 1
+
+
+def instant() -> int:
+    """Nanoseconds, 63 bits, as fine as the machine's clock is; up to a step of the coarse one ahead of `now`."""
+    return (MACHINE.offset if MACHINE.standing else time.monotonic_ns() + MACHINE.offset) & (1 << 63) - 1
 
 
 def words(value: int | Layout) -> list[int]:

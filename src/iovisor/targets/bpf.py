@@ -40,8 +40,8 @@ MANY_TURNS = 4                              # of a loop that the verifier should
 EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
 FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
 
-LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, CSUM_DIFF, COARSE, RESERVE, SUBMIT, DISCARD = \
-    1, 2, 3, 7, 12, 28, 160, 131, 132, 133
+LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, CSUM_DIFF, COARSE, PRECISE, RESERVE, SUBMIT, DISCARD = \
+    1, 2, 3, 7, 12, 28, 160, 5, 131, 132, 133
 
 
 class Bpf(Target):
@@ -130,6 +130,9 @@ class Bpf(Target):
 
     def coarse(self, emit: Emitter) -> str:
         return emit.helper(COARSE, "i64")
+
+    def precise(self, emit: Emitter) -> str:
+        return emit.helper(PRECISE, "i64")
 
     def chance(self, emit: Emitter) -> str:
         return emit.value(f"and i64 {emit.helper(PRANDOM, 'i64')}, 4294967295")

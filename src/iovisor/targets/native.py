@@ -23,7 +23,7 @@ from .bpf import read_scalar
 from .native_tables_ir import RUNTIME_IR
 
 DATA, END, LIMIT, PORT, TCI, TPID, MACHINE, CONFIG, METADATA, DROPS, EVENT, TABLES = (8 * n for n in range(12))
-CLOCK_MONOTONIC_COARSE = 6
+CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE = 1, 6
 
 
 class Native(Target):
@@ -53,9 +53,15 @@ class Native(Target):
         return self.word(emit, MACHINE, "ptr")
 
     def coarse(self, emit: Emitter) -> str:
+        return self._clock(emit, CLOCK_MONOTONIC_COARSE)
+
+    def precise(self, emit: Emitter) -> str:
+        return self._clock(emit, CLOCK_MONOTONIC)
+
+    def _clock(self, emit: Emitter, number: int) -> str:
         emit.declare("declare i32 @clock_gettime(i32, ptr)")
         place = emit.slot("[2 x i64]", 8)
-        emit.emit(f"call i32 @clock_gettime(i32 {CLOCK_MONOTONIC_COARSE}, ptr {place})")
+        emit.emit(f"call i32 @clock_gettime(i32 {number}, ptr {place})")
         seconds = emit.value(f"mul i64 {emit.value(f'load i64, ptr {place}')}, 1000000000")
         return emit.value(f"add i64 {seconds}, {emit.value(f'load i64, ptr {emit.offset(place, 8)}')}")
 
