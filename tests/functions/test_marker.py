@@ -22,11 +22,11 @@ CONFIG: dict[str, Any] = {
     "map": {"cs6": "af11", "7": "cs7"}}
 
 
-def v4(transport: Any = None, src: str = "10.0.0.1", **fields: int) -> Frame:
+def v4(transport: Any = None, src: str = "10.0.0.1", **fields: Any) -> Frame:
     return LINK / ipv4(src=src, dst="10.0.0.2", **fields) / (transport or udp(src=1, dst=2)) / b"data"
 
 
-def v6(transport: Any = None, src: str = "2001:db8::1", **fields: int) -> Frame:
+def v6(transport: Any = None, src: str = "2001:db8::1", **fields: Any) -> Frame:
     return LINK / ipv6(src=src, dst="2001:db8::2", **fields) / (transport or udp(src=1, dst=2)) / b"data"
 
 

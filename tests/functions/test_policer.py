@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from iovisor.functions.policer import Policer, Reason
-from iovisor.language import SECOND, Clock, ConfigError, Packet, bit_rate, drop, forward, now
+from iovisor.language import SECOND, Clock, ConfigError, Packet, data_rate, drop, forward, now
 from iovisor.targets import load
 from iovisor.testing import Agreement, Arrival, agree, available, traffic
 from iovisor.testing.packets import Frame, ethernet, extension, fragment, icmp, ipv4, ipv6, tcp, udp, vlan
@@ -20,7 +20,7 @@ INSIDE, OUTSIDE = 0, 1
 LINK = ethernet(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
 
 
-def frame(size: int, six: bool = False, sport: int = 1, source: int = 1, **fields: int) -> bytes:
+def frame(size: int, six: bool = False, sport: int = 1, source: int = 1, **fields: Any) -> bytes:
     """A UDP frame of so many bytes."""
     ip = ipv6(src=f"2001:db8::{source}", dst="2001:db8::ff", **fields) if six else \
         ipv4(src=f"10.0.0.{source}", dst="10.0.0.255", **fields)
@@ -32,7 +32,7 @@ def verdicts(policer: Policer, *arrivals: Arrival) -> list[bool]:
     """Whether each was let pass; the clock stands and moves by `after`."""
     Clock.stand(1_000 * SECOND)
     try:
-        found = []
+        found: list[bool] = []
         for arrival in arrivals:
             Clock.advance(arrival.after)
             packet = Packet(arrival.frame, arrival.port)
@@ -194,7 +194,7 @@ RATES = ["1M", "10M", "50M", "200M", "1000M", "10G"]
 @pytest.mark.parametrize("size", [64, 512, 1_514])
 def test_rate_and_burst_are_exact(rate: str, size: int) -> None:
     """Overload of twice the rate, in bunches: the long run is within 0.5 %, and no window has more than a burst."""
-    bits, burst = bit_rate(rate), max(20 * size, bit_rate(rate) // 8 // 1_000)
+    bits, burst = data_rate(rate), max(20 * size, data_rate(rate) // 8 // 1_000)
     target = "native" if "native" in available() else "python"
     chance = random.Random(f"{rate}{size}")
     data = frame(max(size, 64))
@@ -224,7 +224,7 @@ def test_it_asks_the_fine_clock() -> None:
     """While the clock runs: the coarse one stands still for 4 ms, in which nothing but the burst would pass."""
     policer = Policer(rate="800M", burst=1_000)
     begun = now()
-    found = []
+    found: list[bool] = []
     while now() == begun or len(found) < 10:
         found.append(policer.run(Packet(THOUSAND)) == forward(1))
     assert sum(found) > 2

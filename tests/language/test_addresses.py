@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from iovisor.language import (
     SECOND,
     Prefix,
-    bit_rate,
-    bit_rate_text,
+    data_rate,
+    data_rate_text,
     duration,
     duration_text,
     ipv4_address,
@@ -47,11 +47,11 @@ def test_durations(text: str, value: int, back: str) -> None:
     ("10Gbps", 10**10, "10G"), ("1500", 1_500, "1500"),
 ])
 def test_rates(text: str, value: int, back: str) -> None:
-    assert (bit_rate(text), bit_rate_text(value), bit_rate(back)) == (value, back, value)
+    assert (data_rate(text), data_rate_text(value), data_rate(back)) == (value, back, value)
 
 
 @pytest.mark.parametrize(("parse", "text"), [
-    (bit_rate, ""), (bit_rate, "fast"), (bit_rate, "-5M"), (bit_rate, "5MB"), (bit_rate, "5m"),
+    (data_rate, ""), (data_rate, "fast"), (data_rate, "-5M"), (data_rate, "5MB"), (data_rate, "5m"),
     (mac_address, ""), (mac_address, "02:00:00:00:00"), (mac_address, "02:00:00:00:00:01:02"),
     (mac_address, "02:00:00:00:00:0g"), (mac_address, "020000000001"), (ipv4_address, "10.0.0"),
     (ipv4_address, "10.0.0.256"), (ipv4_address, "::1"), (ipv6_address, "10.0.0.1"), (ipv6_address, "::1::"),

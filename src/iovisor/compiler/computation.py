@@ -5,8 +5,6 @@ check.py proved, never guessed.  Conditions become branches, so that nothing is 
 """
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..language.integers import storage
 from ..language.layout import Field as Described
 from ..language.layout import Layout
@@ -284,16 +282,17 @@ class Computation(Memory):
         return self.now()
 
     def call_instant(self, expr: ir.Call) -> str:
-        return self.now(self.target.precise)
+        return self.now(fine=True)
 
-    def now(self, clock: Callable[[Emitter], str] | None = None) -> str:
-        """The virtual clock, i64: the coarse one of the target, or another."""
+    def now(self, fine: bool = False) -> str:
+        """The virtual clock, i64."""
         machine, result = self.target.machine(self.whole), self.slot("i64")
         offset = self.value(f"load i64, ptr {self.offset(machine, 8)}")
         self.emit(f"store i64 {offset}, ptr {result}")
         standing = self.value(f"load i64, ptr {machine}")
         with self.when(self.value(f"icmp eq i64 {standing}, 0")):
-            self.emit(f"store i64 {self.value(f'add i64 {(clock or self.target.coarse)(self.whole)}, {offset}')}, ptr {result}")
+            moving = (self.target.precise if fine else self.target.coarse)(self.whole)
+            self.emit(f"store i64 {self.value(f'add i64 {moving}, {offset}')}, ptr {result}")
         return self.value(f"load i64, ptr {result}")
 
     def call_random(self, expr: ir.Call) -> str:

@@ -20,7 +20,7 @@ matches is mapped.  The ECN bits stay, IPv4's checksum follows.
 | `map` | mapping | none | for packets that no rule matches: from one DSCP to another |
 | `otherwise` | DSCP | | what those get whose DSCP is not in `map`; left out, they keep theirs |
 | `most_rules` | number | 1024 | room for rules, set when the function is made |
-| `most_classes` | number | 1024 | room for prefixes, and for different sets of rules that an address or port satisfies |
+| `most_classes` | number | 1024 | room for prefixes, and for different sets of rules that one satisfies |
 
 Each rule has `mark`, and any of these; what it does not say matches everything:
 
@@ -52,7 +52,11 @@ fragments of a datagram have no ports, so a rule that asks for ports does not ma
 |---|---|---|
 | `marks` | slot of a rule | its DSCP |
 | `mapped` | DSCP | the DSCP that becomes of it |
-| `rules.active`, `rules.sources_0`, `rules.sources_1`, `rules.destinations_0`, `rules.destinations_1`, `rules.firsts`, `rules.seconds`, `rules.tags`, `rules.flags`, `rules.rows` | | the classifier: two banks, changed at one moment |
+| `rules.sources_0`, `rules.destinations_0`, `rules.firsts`, `rules.seconds` | prefix | a row |
+| `rules.sources_1`, `rules.destinations_1` | prefix | those of the other bank |
+| `rules.tags`, `rules.flags` | protocol and direction, DSCP | a row |
+| `rules.rows` | | bits, one a rule; the first that all six rows have decides |
+| `rules.active` | 0 | the bank in use, the length of a row |
 
 ## Counters
 

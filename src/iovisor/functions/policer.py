@@ -23,7 +23,7 @@ changed otherwise and addresses are not needed: put it on any link.
 | `excess` | DSCP | af13 | the mark, by name (`ef`, `af11`, `cs1`, `le`) or number |
 | `by` | port, class, source, destination, flow | port | what has a bucket of its own |
 | `direction` | out, in, both | both | what is limited; each direction has its own buckets |
-| `classes` | list | | with `by: class`: `dscp` and the `rate`, `burst`, `peak`, `peak_burst`, `excess` of its packets |
+| `classes` | list | | with `by: class`: `dscp`, and `rate`, `burst`, `peak`, `peak_burst`, `excess` of its packets |
 | `flows` | number | 8192 | addresses or flows that have a bucket at a time |
 | `overhead` | bytes | 0 | what each frame takes besides; 24 counts Ethernet's checksum, preamble and gap |
 
@@ -41,8 +41,8 @@ without the Ethernet checksum unless `overhead` says so.  Such an aggregate pass
 below its 64 KiB stops bulk TCP between workloads with offloads.
 
 *TCP* loses whole windows to a policer, and is then silent for its retransmission timeout, 200 ms in Linux.  What it
-does not use meanwhile must fit in the bucket: with a burst of 250 ms or more it gets 95 to 99 % of the rate, with 100 ms
-half of it (measured, BBR and CUBIC, 10 and 50 Mbit/s, round trips of 50 us).  Hence the default.
+does not use meanwhile must fit in the bucket: with a burst of 250 ms or more it gets 95 to 99 % of the rate,
+with 100 ms half of it (measured: BBR and CUBIC, 10 and 50 Mbit/s, round trips of 50 us).  Hence the default.
 
 *Classes.*  Every DSCP is a class, those that are not listed have `rate` each.  What is not IP is class 0, and one flow.
 A *flow* is one direction of a conversation: addresses, protocol, ports, outer VLAN.
@@ -104,10 +104,10 @@ from iovisor.language import (
     Verdict,
     action,
     auto,
+    bitrate,
     drop,
     forward,
     instant,
-    rate,
     require,
     table,
     u6,
@@ -177,9 +177,9 @@ class Bucket(Record):
 class LimitConfig(Config):
     """One rate, or two."""
 
-    rate: rate = 0
+    rate: bitrate = 0
     burst: u32 = 0
-    peak: rate = 0
+    peak: bitrate = 0
     peak_burst: u32 = 0
     excess: Dscp | u6 = Dscp.AF13
 
@@ -188,9 +188,9 @@ class LimitConfig(Config):
             value = getattr(self, name)
             if value and not LEAST_RATE <= value <= MOST_RATE:
                 raise ConfigError(name, f"{value} bit/s is not between 8k and 200G")
-        if self.peak and self.peak < self.rate:
+        if 0 < self.peak < self.rate:
             raise ConfigError("peak", "this is less than the rate")
-        if self.peak and not self.rate:
+        if self.peak > 0 and self.rate == 0:
             raise ConfigError("rate", "a peak needs a rate below it")
 
     def limit(self) -> Limit:

@@ -66,7 +66,7 @@ def duration_text(value: int) -> str:
     return f"{value // _UNITS[unit]}{unit}"
 
 
-def bit_rate(text: str) -> int:
+def data_rate(text: str) -> int:
     """`"50M"`, `"1.5Gbit/s"`, `"64k"` to bits a second."""
     found = _RATE.fullmatch(text.strip())
     if not found:
@@ -74,15 +74,15 @@ def bit_rate(text: str) -> int:
     return round(float(found[1]) * _MULTIPLES[found[2]])
 
 
-def bit_rate_text(value: int) -> str:
+def data_rate_text(value: int) -> str:
     """Bits a second to the largest multiple that divides them: `50000000` is `"50M"`."""
     unit = next((u for u in ("T", "G", "M", "k") if value and value % _MULTIPLES[u] == 0), "")
     return f"{value // _MULTIPLES[unit]}{unit}"
 
 
-PARSE = {"mac": mac_address, "ipv4": ipv4_address, "ipv6": ipv6_address, "time": duration, "rate": bit_rate}
+PARSE = {"mac": mac_address, "ipv4": ipv4_address, "ipv6": ipv6_address, "time": duration, "rate": data_rate}
 TEXT = {"mac": mac_text, "ipv4": ipv4_text, "ipv6": ipv6_text, "time": duration_text,
-        "rate": bit_rate_text}
+        "rate": data_rate_text}
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ u96: TypeAlias = Annotated[int, UInt(96)]
 u128: TypeAlias = Annotated[int, UInt(128)]
 
 time: TypeAlias = Annotated[int, UInt(63, "time")]
-rate: TypeAlias = Annotated[int, UInt(48, "rate")]     # bits a second
+bitrate: TypeAlias = Annotated[int, UInt(48, "rate")]     # bits a second
 mac: TypeAlias = Annotated[int, UInt(48, "mac")]
 ipv4: TypeAlias = Annotated[int, UInt(32, "ipv4")]
 ipv6: TypeAlias = Annotated[int, UInt(128, "ipv6")]

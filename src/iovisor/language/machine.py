@@ -2,7 +2,7 @@
 
 All three are *virtual*.  The clock is coarse (CLOCK_MONOTONIC_COARSE, some 20 ns to read instead of 38) plus an
 offset that tests and labs move, or a standing value: a two-hour timer is tested in a second, on every target.  Who
-measures out rates or delays asks the fine one, `instant`: it has the same offset, and stands when the other stands.  The
+measures rates or delays asks the fine one, `instant`, which has the same offset and stands when the other stands.  The
 hash is seeded per boot and the same everywhere, so that CPython, native code and the kernel choose the same bucket.
 Chance is the kernel's generator; while the clock stands still it is a counted sequence, so that targets can agree.
 

@@ -1,7 +1,7 @@
 """Code points of differentiated services (RFC 2474): the six bits by which packets say how they want to be treated.
 
 Names are the registry's: class selectors (RFC 2474), assured forwarding (RFC 2597: class and drop precedence),
-expedited forwarding (RFC 3246), voice admit (RFC 5865), lower effort (RFC 8622).  Any other of the 64 values is a number.
+expedited forwarding (RFC 3246), voice admit (RFC 5865), lower effort (RFC 8622).  All others are numbers below 64.
 """
 from __future__ import annotations
 
