@@ -17,6 +17,7 @@ from iovisor.language import (
     ipv6_address,
     mac_address,
 )
+from iovisor.parts.reading import Unreadable
 from iovisor.wire.arp import Arp
 from iovisor.wire.ethernet import Ethernet
 from iovisor.wire.icmp6 import Icmp6, Icmp6Type
@@ -105,7 +106,7 @@ CASES: list[tuple[str, dict[str, Any], bytes, Verdict]] = [
     ("a router sends for others", {"router": True}, v4("192.0.2.1"), PASS),
     ("a router has its own MAC", {"router": True}, ethernet(0x0800, v4("192.0.2.1")[14:], src=OTHER),
      drop(Reason.FOREIGN_MAC)),
-    ("version 5", {}, v4("10.0.0.5", version=5), drop(Reason.MALFORMED)),
+    ("version 5", {}, v4("10.0.0.5", version=5), drop(Unreadable.MALFORMED)),
     ("cut short", {}, v4("10.0.0.5")[:30], drop(Dropped.TRUNCATED)),
 
     ("DHCP without a lease", {}, v4("0.0.0.0", 17, udp(68, 67)), PASS),
@@ -147,12 +148,15 @@ CASES: list[tuple[str, dict[str, Any], bytes, Verdict]] = [
     ("a rogue router", {}, v6(LINK, 58, ADVERTISED), drop(Reason.ROGUE_ROUTER)),
     ("a router", {"router": True}, v6(LINK, 58, ADVERTISED), PASS),
     ("behind an extension header", {}, v6(LINK, *behind(58, ADVERTISED)), drop(Reason.ROGUE_ROUTER)),
-    ("behind too many", {}, v6(LINK, *behind(58, ADVERTISED, 7)), drop(Reason.HIDDEN)),
+    ("behind too many", {}, v6(LINK, *behind(58, ADVERTISED, 5)), drop(Unreadable.TOO_MANY_HEADERS)),
+    ("behind as many as there may be", {}, v6(LINK, *behind(58, ADVERTISED, 4)), drop(Reason.ROGUE_ROUTER)),
+    ("a target in the padding", {}, v6(GLOBAL, 58, tell("2001:db8::1")[:20]) + bytes(20), drop(Unreadable.MALFORMED)),
+    ("ports in the padding", {}, v4("0.0.0.0", 17, b"") + udp(68, 67), drop(Unreadable.MALFORMED)),
     ("in fragments", {}, v6(LINK, 44, bytes(Fragment(next=58, offset=0, more=1, id=1)) + ADVERTISED),
      drop(Reason.HIDDEN)),
     ("in the fragment behind", {},
      v6(LINK, 44, bytes(Fragment(next=60, offset=0, more=1, id=1)) + bytes([58, 0] + [0] * 6)),
-     drop(Reason.HIDDEN)),
+     drop(Unreadable.TINY_FRAGMENT)),
     ("an honest fragment", {}, v6(GLOBAL, 44, bytes(Fragment(next=17, offset=9, more=0, id=1)) + bytes(8)), PASS),
 
     ("tagged", {}, v4("10.0.0.5")[:12] + bytes.fromhex("8100000a") + v4("10.0.0.5")[12:], drop(Reason.TAGGED)),

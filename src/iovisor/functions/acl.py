@@ -51,7 +51,7 @@ would accept its datagram whatever the ports, and is passed over by a rule that 
 fragment it is worth nothing.  For that to be safe, a first fragment must contain the whole transport header, and a
 TCP fragment with offset 1, which would overwrite the flags, is dropped.  With `drop`, no fragment passes.
 
-*Options and extension headers.*  IPv4 options are skipped.  IPv6 extension headers, at most 6, are walked; what follows
+*Options and extension headers.*  IPv4 options are skipped.  IPv6 extension headers, at most 4, are walked; what follows
 them is the protocol that rules name.  A routing header of type 0 is dropped (RFC 5095).  The transport header must lie
 within the length the IP header gives, so that padding is not taken for ports.
 
@@ -85,7 +85,7 @@ it moves, keeps its count.  Also counted: the default, resolution, and other fra
 | `TINY_FRAGMENT` | is a first fragment without the whole transport header |
 | `OVERLAPPING_FRAGMENT` | is a TCP fragment that would overwrite the flags of the first |
 | `SOURCE_ROUTED` | has an IPv6 routing header of type 0 with segments left |
-| `TOO_MANY_HEADERS` | has more than 6 extension headers |
+| `TOO_MANY_HEADERS` | has more than 4 extension headers |
 | `NESTED_TAGS` | has more than two VLAN tags |
 
 ## Actions
@@ -100,9 +100,10 @@ known by that header, not by their transport.
 """
 # Why it is written so.
 #
-# Addresses are pairs of 64-bit words, the first zero for IPv4, and every condition is a mask or a range, so that one
-# short loop serves both families and a rule that does not care costs the same as one that does.  A loop over 64 slots
-# was preferred to a generated tree of comparisons: a change of rules is then a few stores and no compilation.
+# Addresses are pairs of 64-bit words, of which only the low 32 bits are compared for IPv4, and every condition is a
+# mask or a range, so that one short loop serves both families and a rule that does not care costs the same as one that
+# does.  A loop over 64 slots was preferred to a generated tree of comparisons: a change of rules is then a few stores
+# and no compilation.
 # The number of rules is in a table, with the bank, and not in the configuration: the data path must see both change
 # at the same moment.  A classifier for thousands of rules is another function.
 from __future__ import annotations
@@ -117,7 +118,6 @@ from iovisor.language import (
     Count,
     Counter,
     Function,
-    Header,
     Packet,
     Port,
     Prefix,
@@ -130,19 +130,17 @@ from iovisor.language import (
     forward,
     require,
     table,
-    u4,
     u8,
     u16,
-    u28,
     u32,
     u64,
 )
+from iovisor.parts.reading import IPv6Halves, Unreadable, extensions, internet4, is_whole
 from iovisor.parts.rules import MESSAGES, PORTED, flags_and_mask, message
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import Icmp
 from iovisor.wire.icmp6 import Icmp6Type
-from iovisor.wire.ipv4 import IpProtocol, IPv4, is_sane, payload_length, skip_options
-from iovisor.wire.ipv6 import MOST_EXTENSIONS, Extension, Fragment, is_extension
+from iovisor.wire.ipv4 import IpProtocol
 from iovisor.wire.neighbor import ON_LINK
 from iovisor.wire.tcp import Tcp
 from iovisor.wire.udp import Udp
@@ -161,12 +159,7 @@ class Reason(Reasons):
     DEFAULT = auto()
     RESOLUTION = auto()
     OTHER = auto()
-    MALFORMED = auto()
     FRAGMENT = auto()
-    TINY_FRAGMENT = auto()
-    OVERLAPPING_FRAGMENT = auto()
-    SOURCE_ROUTED = auto()
-    TOO_MANY_HEADERS = auto()
     NESTED_TAGS = auto()
 
 
@@ -184,20 +177,6 @@ class Direction(IntEnum):
 class Fragments(IntEnum):
     FOLLOW = 0
     DROP = 1
-
-
-class IPv6Halves(Header):
-    """The fixed header of IPv6, its addresses in the two words that rules compare."""
-
-    version: u4
-    traffic: u28
-    length: u16
-    next: u8
-    hops: u8
-    source_high: u64
-    source_low: u64
-    destination_high: u64
-    destination_low: u64
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
@@ -351,19 +330,15 @@ class Acl(Function):
             require(kind not in TAGS, Reason.NESTED_TAGS)
         match kind:
             case EtherType.IPV4:
-                ip = pkt.parse(IPv4)
-                require(is_sane(ip) and ip.length <= room, Reason.MALFORMED)
-                skip_options(pkt, ip)
-                hops = ip.ttl
-                source_high, source_low, destination_high, destination_low = 0, ip.src, 0, ip.dst
-                protocol, offset, more, payload = ip.proto, ip.offset, ip.mf, payload_length(ip)
+                source_low, destination_low, protocol, offset, more, _, payload, hops = internet4(pkt, room)
+                source_high, destination_high = 0, 0
             case EtherType.IPV6:
                 ip6 = pkt.parse(IPv6Halves)
-                require(ip6.version == 6 and ip6.length + 40 <= room, Reason.MALFORMED)
+                require(ip6.version == 6 and ip6.length + 40 <= room, Unreadable.MALFORMED)
                 hops = ip6.hops
-                source_high, source_low = ip6.source_high, ip6.source_low
-                destination_high, destination_low = ip6.destination_high, ip6.destination_low
-                protocol, offset, more, payload = self.skip_extensions(pkt, ip6.next, ip6.length)
+                source_high, source_low = ip6.source_upper, ip6.source_lower
+                destination_high, destination_low = ip6.destination_upper, ip6.destination_lower
+                protocol, offset, more, _, payload = extensions(pkt, ip6.next, ip6.length)
             case EtherType.ARP:
                 return self.decide(pkt, self.config.resolution, BY_RESOLUTION, Reason.RESOLUTION)
             case _:
@@ -373,9 +348,8 @@ class Acl(Function):
         fragment = offset != 0 or more != 0
         if fragment:
             require(self.config.fragments == Fragments.FOLLOW, Reason.FRAGMENT)
-            require(offset != 1 or protocol != IpProtocol.TCP, Reason.OVERLAPPING_FRAGMENT)
+        is_whole(protocol, offset, more, payload)
         if offset == 0:
-            require(payload >= self.least(protocol), Reason.TINY_FRAGMENT if fragment else Reason.MALFORMED)
             first, second, flags = self.selectors(pkt, protocol)
             if protocol == IpProtocol.ICMP6 and first in DISCOVERY and hops == ON_LINK and not fragment:
                 return self.decide(pkt, self.config.resolution, BY_RESOLUTION, Reason.RESOLUTION)
@@ -408,45 +382,6 @@ class Acl(Function):
         if what == Action.DROP:
             return drop(reason)
         return forward(self.outside if pkt.port == self.inside else self.inside)
-
-    def skip_extensions(self, pkt: Packet, protocol: int, payload: int) -> tuple[int, int, int, int]:
-        """As `wire.ipv6` walks them, and how much of the payload they leave."""
-        offset = 0
-        more = 0
-        for _ in range(MOST_EXTENSIONS):
-            if protocol == IpProtocol.FRAGMENT:
-                fragment = pkt.parse(Fragment)
-                protocol = fragment.next
-                offset = fragment.offset
-                more = fragment.more
-                payload = payload - 8
-                if offset != 0:
-                    break
-            elif is_extension(protocol):
-                extension = pkt.parse(Extension)
-                if protocol == IpProtocol.ROUTING:
-                    require(pkt.u8(0) != 0 or pkt.u8(1) == 0, Reason.SOURCE_ROUTED)
-                # RFC 4302 section 2.2: authentication alone counts in words of 4 bytes, less two.
-                size = extension.length * 4 + 8 if protocol == IpProtocol.AUTHENTICATION else extension.length * 8 + 8
-                protocol = extension.next
-                pkt.skip(size - 2)
-                payload = payload - size
-            else:
-                break
-        if offset == 0:
-            require(not is_extension(protocol), Reason.TOO_MANY_HEADERS)
-        return protocol, offset, more, payload
-
-    def least(self, protocol: int) -> int:
-        """The bytes of a transport header that must be there."""
-        match protocol:
-            case IpProtocol.TCP:
-                return 20
-            case IpProtocol.SCTP:
-                return 12
-            case IpProtocol.UDP | IpProtocol.ICMP | IpProtocol.ICMP6:
-                return 8
-        return 0
 
     def selectors(self, pkt: Packet, protocol: int) -> tuple[int, int, int]:
         """The two ports, or the type and code; and the flags of TCP."""

@@ -45,8 +45,9 @@ The unspecified source passes for what RFC 4862 and RFC 3810 send from it: solic
 solicitations, and listener reports.  Nothing that is advertised is believed for the network's sake: the guard drops,
 it does not learn.
 
-*Hiding.*  Extension headers are walked, at most 6, so that an advertisement behind them is found (RFC 7113); a first
+*Hiding.*  Extension headers are walked, at most 4, so that an advertisement behind them is found (RFC 7113); a first
 fragment of ICMPv6 is dropped when it may hide discovery (RFC 6980), and so is IPv6 whose chain of headers is longer.
+Nothing is read beyond the length that the IP header gives, and a transport header must lie within.
 
 ## Tables
 
@@ -71,8 +72,12 @@ None but the drops.
 | `FOREIGN_NEIGHBOR` | is neighbor discovery in another's name |
 | `ROGUE_DHCP` | is what a DHCP server or relay says |
 | `ROGUE_ROUTER` | is a router advertisement or a redirect |
-| `HIDDEN` | has a chain of headers that could hide one of these |
-| `MALFORMED` | contradicts itself |
+| `HIDDEN` | is discovery in fragments |
+| `MALFORMED` | contradicts itself: version, lengths, transport header |
+| `TINY_FRAGMENT` | is a first fragment without the whole transport header |
+| `OVERLAPPING_FRAGMENT` | is a TCP fragment that would overwrite the flags of the first |
+| `SOURCE_ROUTED` | has an IPv6 routing header of type 0 with segments left |
+| `TOO_MANY_HEADERS` | has more than 4 extension headers |
 | `TAGGED` | has a VLAN tag, or more than two |
 | `OTHER` | is neither IP nor ARP |
 | `NOT_FOR_IT` | is a unicast frame for somebody else |
@@ -119,11 +124,12 @@ from iovisor.language import (
     u32,
     u128,
 )
+from iovisor.parts.reading import Unreadable, extensions, internet4, is_whole
 from iovisor.wire.arp import Arp, is_ethernet_ipv4
 from iovisor.wire.ethernet import Ethernet, EtherType, is_group
 from iovisor.wire.icmp6 import Icmp6, Icmp6Type, is_discovery
-from iovisor.wire.ipv4 import IpProtocol, IPv4, skip_options
-from iovisor.wire.ipv6 import IPv6, is_extension, link_local, skip_extensions
+from iovisor.wire.ipv4 import IpProtocol
+from iovisor.wire.ipv6 import IPv6, link_local
 from iovisor.wire.neighbor import NeighborSolicitation, OptionType, link_layer_address
 from iovisor.wire.udp import Udp
 from iovisor.wire.vlan import Vlan
@@ -142,7 +148,6 @@ class Reason(Reasons):
     ROGUE_DHCP = auto()
     ROGUE_ROUTER = auto()
     HIDDEN = auto()
-    MALFORMED = auto()
     TAGGED = auto()
     OTHER = auto()
     NOT_FOR_IT = auto()
@@ -240,18 +245,18 @@ class Guard(Function):
             return drop(Reason.FOREIGN_MAC)
         free = station == ANY
         require(self.config.tagged or not pkt.tagged, Reason.TAGGED)
-        kind = eth.type
+        kind, room = eth.type, len(pkt) - 14
         if kind in TAGS:
             require(self.config.tagged, Reason.TAGGED)
-            kind = pkt.parse(Vlan).type
+            kind, room = pkt.parse(Vlan).type, room - 4
             require(kind not in TAGS, Reason.TAGGED)
         match kind:
             case EtherType.ARP:
                 self.check_arp(pkt, eth.src, free)
             case EtherType.IPV4:
-                self.check_ipv4(pkt, eth.src, free)
+                self.check_ipv4(pkt, eth.src, free, room)
             case EtherType.IPV6:
-                self.check_ipv6(pkt, eth.src, free)
+                self.check_ipv6(pkt, eth.src, free, room)
             case _:
                 require(self.config.other, Reason.OTHER)
         return forward(self.outside)
@@ -272,13 +277,12 @@ class Guard(Function):
         if arp.sender_ip != 0 and not free:
             require(self.may_use(source, EtherType.IPV4, arp.sender_ip), Reason.FOREIGN_ARP)
 
-    def check_ipv4(self, pkt: Packet, source: int, free: bool) -> None:
-        ip = pkt.parse(IPv4)
-        require(ip.version == 4 and ip.ihl >= 5, Reason.MALFORMED)
-        address = ip.src
-        skip_options(pkt, ip)
+    def check_ipv4(self, pkt: Packet, source: int, free: bool, room: int) -> None:
+        mapped, _, protocol, offset, more, _, payload, _ = internet4(pkt, room)
+        is_whole(protocol, offset, more, payload)
+        address = mapped & 0xffff_ffff
         asking = False
-        if ip.proto == IpProtocol.UDP and ip.offset == 0:
+        if protocol == IpProtocol.UDP and offset == 0:
             udp = pkt.parse(Udp)
             require(self.config.dhcp or udp.src != DHCP_SERVER, Reason.ROGUE_DHCP)
             asking = udp.src == DHCP_CLIENT and udp.dst == DHCP_SERVER
@@ -286,39 +290,41 @@ class Guard(Function):
             return
         require(self.may_use(source, EtherType.IPV4, address), Reason.FOREIGN_ADDRESS)
 
-    def check_ipv6(self, pkt: Packet, source: int, free: bool) -> None:
+    def check_ipv6(self, pkt: Packet, source: int, free: bool, room: int) -> None:
         ip = pkt.parse(IPv6)
-        require(ip.version == 6, Reason.MALFORMED)
+        require(ip.version == 6 and ip.length + 40 <= room, Unreadable.MALFORMED)
         address = ip.src
-        proto, offset, more = skip_extensions(pkt, ip)
-        require(offset != 0 or not is_extension(proto), Reason.HIDDEN)
+        protocol, offset, more, _, payload = extensions(pkt, ip.next, ip.length)
+        is_whole(protocol, offset, more, payload)
         nameless = False
         if offset == 0:
-            if proto == IpProtocol.UDP:
+            if protocol == IpProtocol.UDP:
                 port = pkt.parse(Udp).src
                 require(self.config.dhcp or port != DHCP6_SERVER, Reason.ROGUE_DHCP)
-            elif proto == IpProtocol.ICMP6:
+            elif protocol == IpProtocol.ICMP6:
                 icmp = pkt.peek(Icmp6)
-                require(icmp is not None, Reason.HIDDEN)
+                require(icmp is not None, Unreadable.MALFORMED)
                 if icmp is not None:
                     require(more == 0 or not is_discovery(icmp.type), Reason.HIDDEN)
-                    nameless = self.check_message(pkt, icmp.type, source, free)
+                    nameless = self.check_message(pkt, icmp.type, payload, source, free)
         if self.config.router or free or address == link_local(source) or (address == 0 and nameless):
             return
         require(self.may_use(source, EtherType.IPV6, address), Reason.FOREIGN_ADDRESS)
 
-    def check_message(self, pkt: Packet, kind: int, source: int, free: bool) -> bool:
+    def check_message(self, pkt: Packet, kind: int, size: int, source: int, free: bool) -> bool:
         """Whether a message of ICMPv6 may come from nowhere."""
         match kind:
             case Icmp6Type.ROUTER_ADVERTISEMENT | Icmp6Type.REDIRECT:
                 require(self.config.router, Reason.ROGUE_ROUTER)
                 return False
             case Icmp6Type.NEIGHBOR_SOLICITATION:
+                require(size >= 24, Unreadable.MALFORMED)
                 pkt.parse(NeighborSolicitation)
                 told = link_layer_address(pkt, OptionType.SOURCE_ADDRESS)
                 require(told == 0 or told == source, Reason.FOREIGN_NEIGHBOR)
                 return True
             case Icmp6Type.NEIGHBOR_ADVERTISEMENT:
+                require(size >= 24, Unreadable.MALFORMED)
                 target = pkt.parse(NeighborSolicitation).target
                 told = link_layer_address(pkt, OptionType.TARGET_ADDRESS)
                 require(told == 0 or told == source, Reason.FOREIGN_NEIGHBOR)
