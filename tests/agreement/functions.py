@@ -787,6 +787,38 @@ class Events(Function):
         """Nothing."""
 
 
+class Tells(Function):
+    """Events of packets that go on: none, one, two, one of a changed packet, and one before a punt."""
+
+    ports: Ports = ports(5)
+    lost: Counter = table(1)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth = pkt.parse(Ethernet)
+        if pkt.port == 0:
+            return FLOOD
+        if not pkt.notify(Seen(source=eth.src, kind=eth.type, port=pkt.port)):
+            self.lost.add(0)
+        if eth.type == EtherType.IPV6:
+            pkt.notify(Asked(address=pkt.parse(IPv6).dst, moment=now()))
+        if pkt.port == 2:
+            eth.src = 1
+            pkt.tag(5)
+            pkt.notify(Seen(source=0, kind=pkt.tci, port=9))
+        if pkt.port == 3:
+            return punt(Asked(address=7, moment=len(pkt)))
+        require(pkt.port != 4, Reason.OTHER)
+        return forward(1)
+
+    @handles(Seen)
+    def seen(self, event: Seen, packet: Packet) -> None:
+        """Nothing."""
+
+    @handles(Asked)
+    def asked(self, event: Asked, packet: Packet) -> None:
+        """Nothing."""
+
+
 class Mark(Metadata):
     zone: u16
     hops: u8

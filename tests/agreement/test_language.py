@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from iovisor.compiler.cache import Cache
-from iovisor.language import Config, Function, Packet, Prefix, Record
+from iovisor.language import Config, Function, Packet, Prefix, Record, forward
 from iovisor.targets import TARGETS
 from iovisor.testing import Agreement, Arrival, agree, available, traffic
 from iovisor.testing.bulk import SECOND
@@ -32,6 +32,7 @@ from tests.agreement.functions import (
     Routes,
     Settings,
     Tags,
+    Tells,
 )
 
 EACH, NIGHTLY = 1_500, 60_000
@@ -211,6 +212,27 @@ def test_an_event_brings_its_frame(target: str, images: Cache) -> None:
             index, event, packet = taken[0]
             assert (index, event, packet.port) == (verdict.argument, verdict.event, port)
             assert bytes(packet) == bytes(reference)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("target", ["tc", "xdp"])
+def test_what_is_told_brings_its_frame_and_may_be_lost(target: str, images: Cache) -> None:
+    """A copy of the frame as it was when the event was made; when the ring is full, the packet goes on all the same."""
+    from iovisor.targets.bpf_loaded import BpfLoaded, event_was_told, parse_event
+    frame = bytes(ethernet(dst=5, src=6) / vlan(vid=9, type=0x88b5) / bytes(range(64)))
+    with BpfLoaded(Tells(), target, cache=images, ring=1 << 12) as loaded:
+        assert loaded.ring is not None
+        ring, loaded.ring = loaded.ring, None
+        try:
+            assert [loaded.run(Packet(frame, 2)) for _ in range(2)] == [forward(1)] * 2
+            records = list(ring)
+        finally:
+            loaded.ring = ring
+        assert [event_was_told(record) for record in records] == [True]      # each takes half of the room
+        _, event, packet = parse_event(loaded.function, records[0])
+        assert (event, packet.port, bytes(packet)) == (functions.Seen(source=6, kind=0x88b5, port=2), 2, frame)
+        assert loaded.function.tables["lost"].every(0)[0].packets + sum(
+            count.packets for count in loaded.function.tables["lost"].every(0)[1:]) == 1
 
 
 def test_every_target_here_was_tried() -> None:

@@ -141,6 +141,29 @@ class PatientLearner(Learner):
         return packet
 
 
+class Gossip(Learner):
+    """Lets everything through, and tells of first packets; its handler answers what it must not."""
+
+    untold: Counter = table(1)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        flow = pkt.u32(8)
+        if flow not in self.known and not pkt.notify(First(flow=flow)):
+            self.untold.add(0)
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+
+
+class PatientGossip(Gossip):
+    """The same with a handler that waits."""
+
+    @handles(First)
+    async def first(self, event: First, packet: Packet) -> Packet:  # type: ignore[override]
+        import asyncio
+        await asyncio.sleep(0.002)
+        self.known[event.flow] = 1
+        return packet
+
+
 class Mute(Learner):
     """The same with a handler that answers nothing."""
 

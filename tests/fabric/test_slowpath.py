@@ -12,7 +12,17 @@ from iovisor.fabric import Network, Traffic
 from iovisor.fabric.slowpath import finished
 from iovisor.functions.switch import Switch
 from iovisor.language import Function, Packet, every
-from tests.fabric.functions import Beacon, First, Learner, LoudBeacon, Mute, PatientLearner, Through
+from tests.fabric.functions import (
+    Beacon,
+    First,
+    Gossip,
+    Learner,
+    LoudBeacon,
+    Mute,
+    PatientGossip,
+    PatientLearner,
+    Through,
+)
 from tests.fabric.hosts import Host, Place
 from tests.waiting import until, until_true
 
@@ -65,6 +75,28 @@ def test_the_first_packet_is_not_lost(place: Places, kind: type[Function]) -> No
         assert net.drops == {}
         assert net.traffic("learner:inside") == (Traffic(200, 12000), Traffic(0, 0))
         assert net.traffic("learner:outside")[1] == Traffic(200, 12000)
+
+
+@pytest.mark.parametrize("kind", [Gossip, PatientGossip])
+def test_what_is_told_of_goes_on_once(place: Places, kind: type[Gossip]) -> None:
+    """Whether somebody listens or not; what the handler answers goes nowhere."""
+    at = place(2)
+    with Network("gossip", namespace=at.switching) as net:
+        gossip = kind()
+        learned(at, net, gossip)
+        most = 400                      # more than the ring takes
+        sent = flows(at.hosts[0], at.hosts[1], most)
+        assert at.hosts[1].captured(most) == sent
+
+        def heard() -> None:
+            assert until(lambda: net.served.events + gossip.untold.read(0).packets == most)
+            sent = flows(at.hosts[0], at.hosts[1], 10, first=most)
+            assert at.hosts[1].captured(10) == sent
+            assert until(lambda: {key & 0x3fffffff for key in gossip.known} >= set(range(most, most + 10)))
+        served(net, heard)
+        assert net.served.events < most and gossip.untold.read(0).packets > 0
+        assert net.served.returned == net.served.failed == 0 and net.drops == {}
+        assert net.traffic("learner:outside")[1] == Traffic(most + 10, (most + 10) * 60)
 
 
 @pytest.mark.parametrize("kind", [Beacon, LoudBeacon])

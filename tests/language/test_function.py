@@ -253,7 +253,7 @@ def test_mistakes_of_an_author() -> None:
         Empty().run(Packet(b""))
     with pytest.raises(TypeError, match=r"Wrong.ingress returned 5, not a verdict"):
         Wrong().run(Packet(b""))
-    with pytest.raises(TypeError, match=r"Deaf punts Seen and has nothing that `@handles\(Seen\)`"):
+    with pytest.raises(TypeError, match=r"Deaf tells of Seen and has nothing that `@handles\(Seen\)`"):
         Deaf().run(Packet(b""))
 
 

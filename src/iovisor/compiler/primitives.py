@@ -47,7 +47,8 @@ OPERATIONS: dict[str, Effects] = {
     "get": Effects("table clock"), "put": Effects("table clock", "table"), "delete": Effects("table", "table"),
     "touch": Effects("clock", "table"), "count": Effects("", "table"),
     "now": Effects("clock"), "instant": Effects("clock"), "hash": Effects(), "random": Effects("clock", "clock"),
-    "record": Effects(), "punt": Effects("packet", "events"), "within": Effects(),
+    "record": Effects(), "punt": Effects("packet", "events"), "notify": Effects("packet", "events"),
+    "within": Effects(),
 }
 
 
@@ -372,16 +373,26 @@ def _drop(build: Expressions, request: Request) -> Value:
 
 @primitive(verdicts.punt)
 def _punt(build: Expressions, request: Request) -> Value:
-    (event,) = bound(build, request, "event")
     if not request.tail:
         raise CompileError("a punt is returned: `return punt(…)`, from `ingress` or from what it returns", request.span)
+    return _event(build, request, ir.Verdict())
+
+
+@primitive(Packet.notify)
+def _notify(build: Expressions, request: Request) -> Value:
+    return build.read(build.bind(_event(build, request, ir.Bool())), request.span)
+
+
+def _event(build: Expressions, request: Request, kind: ir.Type) -> ir.Call:
+    """A record for the slow path, which some method must await."""
+    (event,) = bound(build, request, "event")
     view = build.view(request.node, event)
     assert isinstance(view.type, ir.View)
     if not issubclass(view.type.layout, Record) or view.type.layout not in build.spec.events:
         raise CompileError(f"no method handles {view.type.layout.__name__}: mark one "
                            f"`@handles({view.type.layout.__name__})`", request.span)
     index = build.spec.events.index(view.type.layout)
-    return call("punt", request.span, ir.Verdict(), build.read(view, request.span), statics=(index,))
+    return call(request.name, request.span, kind, build.read(view, request.span), statics=(index,))
 
 
 @primitive(verdicts.require)

@@ -145,10 +145,8 @@ class Rehearsal:
         verdict = Verdict(ran.return_value >> 16, ran.return_value & 0xffff)
         mark = int.from_bytes(ran.context[8:12], "little")
         tag = (mark >> 16).to_bytes(2, "big") + (mark & 0xffff).to_bytes(2, "big") if mark >> 16 else b""
-        event = None
-        if verdict.kind == PUNT_KIND and self._kernel.ring is not None:
-            records = list(self._kernel.ring)
-            event = parse_event(self._kernel.function, records[-1])[1] if records else None
+        records = [] if self._kernel.ring is None else list(self._kernel.ring)     # what it told of goes to nobody
+        event = parse_event(self._kernel.function, records[-1])[1] if records and verdict.kind == PUNT_KIND else None
         return verdict, event, ran.data[:12] + tag + ran.data[12:], ran.context[52:68]
 
     def _tags(self, stage: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from ..compiler.cache import Cache
 from ..kernel import NetworkNamespace
 from ..language.function import Function
 from ..language.packet import Packet
+from ..targets.bpf_loaded import event_was_told, parse_event
 from .counters import Traffic
 from .edges import Edge
 from .joins import PortRef
@@ -56,15 +57,16 @@ class Running:
 
     def pump(self) -> int:
         """Give punted packets to the function's handlers; answers how many there were."""
-        events = self.loaded.events()
-        for _, event, packet in events:
+        records = [] if self.loaded.ring is None else list(self.loaded.ring)
+        for record in records:
+            _, event, packet = parse_event(self.function, record)
             handler = self.function.method(self.function.spec().handlers[type(event)])
             answer = handler(event, packet)
             if inspect.iscoroutine(answer):
                 answer = asyncio.run(answer)
-            if isinstance(answer, Packet):
+            if isinstance(answer, Packet) and not event_was_told(record):
                 self.network.inject(answer, PortRef(self.name, answer.port))
-        return len(events)
+        return len(records)
 
     @property
     def drops(self) -> dict[str, int]:

@@ -14,7 +14,8 @@ sandboxed workers, and until then whose code runs is a matter of trust.
 
 A handler is a method or a coroutine, `(event, packet)`.  If it answers a packet, that goes on from the port it came in
 through, as if it came again: a handler that has learned what was missing returns the packet it was given.  What a
-handler raises is logged and counted; its packet is gone.
+handler raises is logged and counted; its packet is gone.  Of a packet that a function only told of (`notify`), the
+handler has a copy: the packet has gone on, and what the handler answers goes nowhere.
 
 A frame that comes back has been bytes in between.  Checksums that the kernel leaves to devices ("partial") are finished
 on the way, as the device would have done.  Of a frame of more than
@@ -35,7 +36,7 @@ from itertools import islice
 
 from ..language.function import Function
 from ..language.packet import Packet
-from ..targets.bpf_loaded import event_was_cut, parse_event
+from ..targets.bpf_loaded import event_was_cut, event_was_told, parse_event
 from .instance import Instance
 
 AT_ONCE = 64            # handlers of a function that wait at a time
@@ -139,12 +140,13 @@ class SlowPath:
 
     def _handle(self, instance: Instance, record: bytes, waiting: set[asyncio.Task[None]]) -> None:
         _, event, packet = parse_event(instance.function, record)
-        beginning = packet if event_was_cut(record) else None
+        beginning, told = packet if event_was_cut(record) else None, event_was_told(record)
         handler = instance.function.method(instance.function.spec().handlers[type(event)])
         self.served.events += 1
         if not inspect.iscoroutinefunction(handler):
             try:
-                self._answer(instance, handler(event, packet), beginning)
+                answer = handler(event, packet)
+                self._answer(instance, None if told else answer, beginning)
             except Exception:
                 self._failed(instance)
             return
@@ -153,7 +155,7 @@ class SlowPath:
             try:
                 async with asyncio.timeout(PATIENCE):
                     answer = await handler(event, packet)
-                self._answer(instance, answer, beginning)
+                self._answer(instance, None if told else answer, beginning)
             except Exception:
                 self._failed(instance)
 

@@ -61,7 +61,7 @@ def inline(function: F) -> F:
 
 
 def handles(event: type[Record]) -> Callable[[F], F]:
-    """The method (plain or async) that receives punted packets: `(self, event, packet)`."""
+    """The method (plain or async) that receives what was punted, or told by `notify`: `(self, event, packet)`."""
     def mark(method: F) -> F:
         method.__handles__ = event  # type: ignore[attr-defined]
         return method
@@ -134,6 +134,7 @@ class Function:
         `pkt.port`, which forwards it to that port or drops it.
         """
         pkt.cursor = 0
+        pkt.told.clear()
         try:
             verdict: Verdict = getattr(self, entry)(pkt)
         except Reject as rejected:
@@ -142,10 +143,11 @@ class Function:
             raise TypeError(f"{type(self).__name__}.ingress returned {verdict!r}, not a verdict")
         if verdict.kind == DROP_KIND:
             self.drops[verdict.argument] = self.drops.get(verdict.argument, 0) + 1
-        elif verdict.kind == PUNT_KIND and verdict.event is not None:
-            if type(verdict.event) not in self.spec().events:
-                raise TypeError(f"{type(self).__name__} punts {type(verdict.event).__name__} and has nothing that "
-                                f"`@handles({type(verdict.event).__name__})`")
+        for event in (*pkt.told, *([verdict.event] if verdict.kind == PUNT_KIND and verdict.event is not None else [])):
+            if type(event) not in self.spec().events:
+                raise TypeError(f"{type(self).__name__} tells of {type(event).__name__} and has nothing that "
+                                f"`@handles({type(event).__name__})`")
+        if verdict.kind == PUNT_KIND and verdict.event is not None:
             verdict.argument = self.spec().events.index(type(verdict.event))
         return verdict
 

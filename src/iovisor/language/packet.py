@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Any, TypeVar, overload
 
 from .errors import GuardedField, Reject
-from .layout import Header, Layout, Metadata, shapes
+from .layout import Header, Layout, Metadata, Record, shapes
 from .verdicts import Dropped
 
 A = TypeVar("A", bound=Header)
@@ -37,7 +37,7 @@ FARTHEST = 0x7fff               # no view begins beyond this byte; the kernel's 
 class Packet:
     """A frame that came in through `port`, a number of the function that sees it."""
 
-    __slots__ = ("cursor", "data", "epoch", "metadata", "port", "segment", "tci", "tpid")
+    __slots__ = ("cursor", "data", "epoch", "metadata", "port", "segment", "tci", "told", "tpid")
 
     def __init__(self, data: bytes, port: int = 0) -> None:
         self.data, self.port = bytearray(data), port
@@ -45,6 +45,7 @@ class Packet:
         self.tci = self.tpid = 0
         self.segment = 0        # bytes of transport payload in each segment of an aggregate; zero of a single frame
         self.metadata: dict[type[Metadata], Metadata] = {}
+        self.told: list[Record] = []        # what `notify` was given, for who runs the packet
         self._lift()
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -112,6 +113,15 @@ class Packet:
     def meta(self, kind: type[M]) -> M:
         """The packet's metadata of this kind: zero until a function of the network wrote it."""
         return self.metadata.setdefault(kind, kind())  # type: ignore[return-value]
+
+    def notify(self, event: Record) -> bool:
+        """Tell the function's own `@handles(type(event))` method of `event`, with a copy of the frame as it is now.
+
+        Nothing is decided: the packet goes on, and what the method answers for it goes nowhere.  False if the slow
+        path's queue was full, and nobody will hear of it.
+        """
+        self.told.append(type(event).decode(bytes(event)))
+        return True
 
     # -- the outer VLAN tag -------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ REASONS = 256                               # counted in @drops, 8 bytes each; b
 HANDED, PUNTED, ENDS = 256, 257, 258        # packets for the host, and for Python
 MANY_TURNS = 4                              # of a loop that the verifier should walk once
 EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
+TOLD = 0x8000                               # of an event's number: its packet went on
 FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
 
 LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, CSUM_DIFF, COARSE, PRECISE, RESERVE, SUBMIT, DISCARD = \
@@ -284,7 +285,17 @@ class Bpf(Target):
 
     @lowers("punt")
     def punt(self, emit: Emitter, call: ir.Call) -> str:
-        """A record in the ring: {u16 event, u16 port, u32 captured, u32 length, u16 tci, u16 tpid}, event, frame."""
+        return self.event(emit, call, 4 << 16 | call.statics[0], int(Dropped.PUNT_LOST), call.statics[0])
+
+    @lowers("notify")
+    def notify(self, emit: Emitter, call: ir.Call) -> str:
+        return emit.value(f"icmp ne i32 {self.event(emit, call, 1, 0, call.statics[0] | TOLD)}, 0")
+
+    def event(self, emit: Emitter, call: ir.Call, done: int, lost: int, number: int) -> str:
+        """A record in the ring: {u16 event, u16 port, u32 captured, u32 length, u16 tci, u16 tpid}, event, frame.
+
+        Answers `done` or, if there is no room, `lost`, as i32.
+        """
         event = call.args[0]
         assert isinstance(event.type, ir.View)
         layout, source = event.type.layout, emit.pointer(event).address
@@ -292,7 +303,7 @@ class Bpf(Target):
         ring = self.pseudo(emit, MAP_BY_INDEX, "@events")
         place = emit.helper(RESERVE, "ptr", f"ptr {ring}", f"i64 {EVENT_HEADER + room + FRAME_LIMIT}", "i64 0")
         result = emit.slot("i32")
-        emit.emit(f"store i32 {int(Dropped.PUNT_LOST)}, ptr {result}")
+        emit.emit(f"store i32 {lost}, ptr {result}")
         with emit.when(emit.value(f"icmp ne ptr {place}, null")):
             length = self.frame_length(emit)
             most = emit.value(f"icmp ult i64 {length}, {FRAME_LIMIT}")
@@ -302,7 +313,7 @@ class Bpf(Target):
             for offset, bits, value in ((2, 16, port), (4, 32, taken), (8, 32, length), (12, 16, tci), (14, 16, tpid)):
                 cut = emit.value(f"trunc i64 {value} to i{bits}")
                 emit.emit(f"store i{bits} {cut}, ptr {emit.offset(place, offset)}, align {bits // 8}")
-            emit.emit(f"store i16 {call.statics[0]}, ptr {place}, align 2")
+            emit.emit(f"store i16 {number}, ptr {place}, align 2")
             lowering.copy_bytes(emit, source, emit.offset(place, EVENT_HEADER), layout)
             hidden = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {taken})')
             size = emit.value(f"and i64 {hidden}, {2 * FRAME_LIMIT - 1}")
@@ -314,7 +325,7 @@ class Bpf(Target):
             cut = emit.value(f"trunc i64 {size} to i32")
             emit.helper(self.load_bytes, "i64", "ptr %ctx", "i32 0", f"ptr {target}", f"i32 {cut}")
             emit.emit(f"call i64 inttoptr (i64 {SUBMIT} to ptr)(ptr {place}, i64 0)")
-            emit.emit(f"store i32 {4 << 16 | call.statics[0]}, ptr {result}")
+            emit.emit(f"store i32 {done}, ptr {result}")
             emit.jump(after)
             emit.label(bad)
             emit.emit(f"call i64 inttoptr (i64 {DISCARD} to ptr)(ptr {place}, i64 0)")

@@ -46,7 +46,7 @@ from ..language.machine import Machine
 from ..language.packet import Packet
 from ..language.tables import Home, TableSpec
 from ..language.verdicts import PUNT_KIND, Verdict
-from .bpf import BARE, ENDS, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, WATCH, Bpf
+from .bpf import BARE, ENDS, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, TOLD, WATCH, Bpf
 from .homes import KernelHome
 from .tc import Tc
 from .verifier import refused
@@ -216,10 +216,10 @@ class BpfLoaded:
         code = run(packet, self.programs[entry])
         packet.epoch += 1
         verdict = Verdict(code >> 16, code & 0xffff)
-        if verdict.kind == PUNT_KIND:
-            events = list(self.events())
-            if events:
-                verdict.event = events[-1][1]
+        events = [event for _, event, _ in self.events()]
+        if verdict.kind == PUNT_KIND and events:
+            verdict.event = events.pop()
+        packet.told[:] = events
         return verdict
 
     def _run_tc(self, packet: Packet, program: Program) -> int:
@@ -247,7 +247,7 @@ class BpfLoaded:
         return ran.return_value
 
     def events(self) -> list[tuple[int, Record, Packet]]:
-        """What was punted since the last call: (event index, event, packet)."""
+        """What was punted or told since the last call: (event index, event, packet)."""
         if self.ring is None:
             return []
         return [parse_event(self.function, record) for record in self.ring]
@@ -294,8 +294,9 @@ def slots(stages: Sequence[str], ports: int) -> tuple[dict[str, int], dict[str, 
 
 
 def parse_event(function: Function, record: bytes) -> tuple[int, Record, Packet]:
-    """A record of the ring: see `Bpf.punt`."""
-    index, port, captured, _, tci, tpid = struct.unpack_from("<HHIIHH", record)
+    """A record of the ring: see `Bpf.event`."""
+    number, port, captured, _, tci, tpid = struct.unpack_from("<HHIIHH", record)
+    index = number & ~TOLD
     event = function.spec().events[index]
     room = -(-event.size // 8) * 8
     start = EVENT_HEADER + room
@@ -303,6 +304,11 @@ def parse_event(function: Function, record: bytes) -> tuple[int, Record, Packet]
     if tpid:        # into the bytes, or an inner tag would be taken for the outer one
         frame = frame[:12] + tpid.to_bytes(2, "big") + tci.to_bytes(2, "big") + frame[12:]
     return index, event.decode(record[EVENT_HEADER:EVENT_HEADER + room]), Packet(frame, port)
+
+
+def event_was_told(record: bytes) -> bool:
+    """Whether a record of the ring is of a packet that went on."""
+    return bool(int.from_bytes(record[:2], "little") & TOLD)
 
 
 def event_was_cut(record: bytes) -> bool:

@@ -5,7 +5,7 @@ call and return: tables are memory the code walks itself (native_tables.py), the
 to a buffer.  A packet arrives as CPython's `Packet` has it, the outer tag beside the bytes, and leaves the same way.
 
     0 data   8 end   16 limit (first usable byte)   24 port   32 tci   40 tpid   48 machine   56 config
-    64 metadata   72 drops   80 event   88 table of tables
+    64 metadata   72 drops   80 event   88 table of tables   96 where the next `notify` writes   104 the end of that
 
 The object file is made by the same child process as the eBPF ones, so that it can be kept; MCJIT only links it.
 """
@@ -22,7 +22,8 @@ from . import lowering
 from .bpf import read_scalar
 from .native_tables_ir import RUNTIME_IR
 
-DATA, END, LIMIT, PORT, TCI, TPID, MACHINE, CONFIG, METADATA, DROPS, EVENT, TABLES = (8 * n for n in range(12))
+DATA, END, LIMIT, PORT, TCI, TPID, MACHINE, CONFIG, METADATA, DROPS, EVENT, TABLES, TOLD, TOLD_END = \
+    (8 * n for n in range(14))
 CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE = 1, 6
 
 
@@ -356,6 +357,21 @@ class Native(Target):
         target = self.word(emit, EVENT, "ptr")
         lowering.copy_bytes(emit, emit.pointer(event).address, target, event.type.layout)
         return str(4 << 16 | call.statics[0])
+
+    @lowers("notify")
+    def notify(self, emit: Emitter, call: ir.Call) -> str:
+        """{u64 event}, the event; the frame is seen by nobody."""
+        event = call.args[0]
+        assert isinstance(event.type, ir.View)
+        layout, place, done = event.type.layout, self.word(emit, TOLD, "ptr"), emit.slot("i1")
+        after = emit.offset(place, 8 + -(-layout.size // 8) * 8)
+        room = emit.value(f"icmp ule ptr {after}, {self.word(emit, TOLD_END, 'ptr')}")
+        emit.emit(f"store i1 {room}, ptr {done}")
+        with emit.when(room):
+            emit.emit(f"store i64 {call.statics[0]}, ptr {place}, align 8")
+            lowering.copy_bytes(emit, emit.pointer(event).address, emit.offset(place, 8), layout)
+            self.set_word(emit, TOLD, after, "ptr")
+        return emit.value(f"load i1, ptr {done}")
 
     def leave(self, emit: Emitter) -> None:
         verdict = emit.value(f"load i32, ptr {emit.verdict}")

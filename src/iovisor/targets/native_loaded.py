@@ -6,6 +6,7 @@ room in front, because the language may push headers, and copied back.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from ..compiler.cache import Cache
 from ..compiler.driver import compile
 from ..language import machine
 from ..language.function import Function
+from ..language.layout import Record
 from ..language.machine import Machine
 from ..language.packet import Packet
 from ..language.tables import Home, TableSpec
@@ -25,7 +27,8 @@ HEADROOM, ROOM = 256, 1 << 16
 
 class _Context(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in (
-        "data", "end", "limit", "port", "tci", "tpid", "machine", "config", "metadata", "drops", "event", "tables")]
+        "data", "end", "limit", "port", "tci", "tpid", "machine", "config", "metadata", "drops", "event", "tables",
+        "told", "told_end")]
 
 
 class NativeLoaded:
@@ -43,7 +46,7 @@ class NativeLoaded:
         self.buffer = ctypes.create_string_buffer(HEADROOM + ROOM)
         self.machine, self.config = ctypes.create_string_buffer(32), ctypes.create_string_buffer(4096)
         self.metadata, self.counts = ctypes.create_string_buffer(16), (ctypes.c_uint64 * 256)()
-        self.event = ctypes.create_string_buffer(4096)
+        self.event, self.told = ctypes.create_string_buffer(4096), ctypes.create_string_buffer(1 << 16)
         self.start = ctypes.addressof(self.buffer) + HEADROOM
         self.contexts: dict[str, _Context] = {}
         self.entries: dict[str, tuple[Any, int]] = {}
@@ -72,7 +75,7 @@ class NativeLoaded:
         at = ctypes.addressof
         context = self.contexts[entry] = _Context(
             limit=at(self.buffer), machine=at(self.machine), config=at(self.config), metadata=at(self.metadata),
-            drops=at(self.counts), event=at(self.event), tables=at(tables))
+            drops=at(self.counts), event=at(self.event), tables=at(tables), told_end=at(self.told) + len(self.told))
         function = ctypes.PYFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)(engine.get_function_address(entry))
         self.entries[entry] = (function, at(context))
 
@@ -93,7 +96,9 @@ class NativeLoaded:
         context.port, context.tci, context.tpid = packet.port, packet.tci, packet.tpid
         metadata = next(iter(packet.metadata.values()), None)
         ctypes.memmove(self.metadata, bytes(metadata).ljust(16, b"\0") if metadata is not None else bytes(16), 16)
+        context.told = beginning = ctypes.addressof(self.told)
         code = function(address)
+        packet.told[:] = self._heard(context.told - beginning)
         packet.data[:] = ctypes.string_at(context.data, context.end - context.data)
         packet.tci, packet.tpid = context.tci, context.tpid
         packet.epoch += 1
@@ -103,6 +108,14 @@ class NativeLoaded:
         if verdict.kind == PUNT_KIND:
             verdict.event = self.function.spec().events[verdict.argument].decode(self.event.raw)
         return verdict
+
+    def _heard(self, length: int) -> Iterator[Record]:
+        """What was told, in `length` bytes."""
+        at, data, events = 0, self.told.raw[:length] if length else b"", self.function.spec().events
+        while at < length:
+            event = events[int.from_bytes(data[at:at + 8], "little")]
+            yield event.decode(data[at + 8:at + 8 + event.size])
+            at += 8 + -(-event.size // 8) * 8
 
     @property
     def drops(self) -> dict[int, int]:

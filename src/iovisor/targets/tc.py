@@ -56,7 +56,7 @@ class Tc(Bpf):
         self.put_off: list[tuple[str, ...]] = []        # calls that mend checksums
         self.kept: set[ir.Var] = set()                  # what may be used until they are made
         if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "sum",
-                              "length", "push", "insert", "pop", "resize", "punt"}:
+                              "length", "push", "insert", "pop", "resize", "punt", "notify"}:
             self._settle_tag(emit)
         near = [high + n.statics[0].size if n.op != "load" else high + n.statics[0]
                 for n in ir.walk(emit.program) if isinstance(n, ir.Call) and n.op in ("parse", "peek", "load")

@@ -47,7 +47,7 @@ class Xdp(Bpf):
             for n in ir.walk(emit.program))
         self.front = any(emit.places[view][0] + first < TAG_AT for view, first in _fields(emit))
         self.seen: str = ""
-        if emit.operations & {"port", "meta", "punt"}:
+        if emit.operations & {"port", "meta", "punt", "notify"}:
             zero = emit.slot("i32")
             emit.emit(f"store i32 0, ptr {zero}")
             self.seen = emit.helper(LOOKUP, "ptr", f"ptr {self.pseudo(emit, MAP_BY_INDEX, '@context')}", f"ptr {zero}")
@@ -59,7 +59,8 @@ class Xdp(Bpf):
         self.shift, self.tci_slot, self.tpid_slot = emit.slot("i64"), emit.slot("i64"), emit.slot("i64")
         for slot in (self.shift, self.tci_slot, self.tpid_slot):
             emit.emit(f"store i64 0, ptr {slot}")
-        if emit.operations & {"parse", "peek", "load", "sum", "length", "tagged", "tci", "tpid", "punt"} or self.lifted:
+        if emit.operations & {"parse", "peek", "load", "sum", "length", "tagged", "tci", "tpid", "punt",
+                              "notify"} or self.lifted:
             self._lift(emit)
 
     def _lift(self, emit: Emitter) -> None:

@@ -3,7 +3,7 @@
     agree(Switch, traffic(seed=1, count=1000), entries=("ingress", "egress"))
 
 The function is loaded on every target; each packet goes through all of them, the reference first.  After each packet
-the verdict, the punted event, the bytes of every packet that lives on, and its metadata must be equal; after the
+the verdict, the events, the bytes of every packet that lives on, and its metadata must be equal; after the
 sequence, or every so many packets, so must tables, counters and drops by reason.  Nothing needs to be known of the
 function.
 
@@ -342,7 +342,8 @@ def _plain(value: Any) -> Any:
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 #: A verdict's code, the event's bytes, the wire's bytes and the metadata's; None where there is nothing to compare.
-Answer: TypeAlias = tuple[int, bytes | None, bytes | None, bytes | None]
+#: Then what was told on the way.
+Answer: TypeAlias = tuple[int, bytes | None, bytes | None, bytes | None, tuple[Record, ...]]
 
 
 def _answer(loaded: Loaded, arrival: Arrival) -> Answer:
@@ -352,9 +353,10 @@ def _answer(loaded: Loaded, arrival: Arrival) -> Answer:
         packet.metadata[type(given)] = type(given).decode(bytes(given))
     verdict = loaded.run(packet, arrival.entry)
     if verdict.kind == DROP_KIND:
-        return verdict.code, None, None, None
+        return verdict.code, None, None, None, tuple(packet.told)
     event = bytes(verdict.event) if verdict.kind == PUNT_KIND and verdict.event is not None else None
-    return verdict.code, event, bytes(packet), None if given is None else bytes(packet.metadata[type(given)])
+    metadata = None if given is None else bytes(packet.metadata[type(given)])
+    return verdict.code, event, bytes(packet), metadata, tuple(packet.told)
 
 
 def _told(lanes: list[Lane], answers: list[Answer], arrival: Arrival, index: int) -> str:
@@ -363,12 +365,13 @@ def _told(lanes: list[Lane], answers: list[Answer], arrival: Arrival, index: int
     lines = [f"packet {index} of {kind}.{arrival.entry}, through port {arrival.port}:", f"  {describe(arrival.frame)}",
              f"  {arrival.frame.hex()}", ""]
     reference = answers[0]
-    for lane, (code, event, wire, metadata) in zip(lanes, answers, strict=True):
+    for lane, (code, event, wire, metadata, told) in zip(lanes, answers, strict=True):
         words = [repr(Verdict(code >> 16, code & 0xffff, _event(lane, code, event)))]
         if wire is not None and wire != arrival.frame:
             words.append("as it came in" if wire == arrival.frame else describe(wire))
         if metadata is not None and arrival.metadata is not None:
             words.append(repr(type(arrival.metadata).decode(metadata)))
+        words += [f"tells {event!r}" for event in told]
         lines.append(f"  {lane.target:7}" + " → ".join(words))
         if wire is not None and reference[2] is not None and wire != reference[2]:
             at = next((i for i, (a, b) in enumerate(zip(wire, reference[2], strict=False)) if a != b),
