@@ -82,8 +82,10 @@ class Bench:
         packet = Packet(bytes(frame), port)
         verdict = self.router.run(packet)
         self.router.outbox.clear()
+        for told in packet.told:
+            getattr(self.router, self.router.spec().handlers[type(told)])(told, Packet(bytes(frame), port))
         if verdict.kind == FORWARD_KIND:
-            return [(verdict.argument, bytes(packet))]
+            return [*self.router.outbox, (verdict.argument, bytes(packet))]
         if verdict.kind == PUNT_KIND:
             event = verdict.event
             assert event is not None and bytes(packet) == bytes(frame), "what is punted is as it came"
@@ -191,6 +193,21 @@ def test_more_than_some_do_not_wait(bench: Bench) -> None:
         bench.send(to("10.0.1.99") / udp(src=n, dst=7))
     assert bench.router.drops == {Reason.QUEUE_FULL: 4}
     assert len(bench.send(reply(1, "10.0.1.99", C), 1)) == 16
+
+
+def test_long_packets_wait_as_well(bench: Bench) -> None:
+    """Jumbo frames and aggregates; what waits is bounded in bytes."""
+    bench.router.reconfigure(interfaces=INTERFACES | {1: INTERFACES[1] | {"mtu": 9000}})
+    jumbo = to("10.0.1.99", id=3, df=1) / udp(src=1, dst=7) / bytes(8000)
+    bench.send(jumbo)
+    want = ethernet(dst=C, src=R1) / ipv4(src=A4, dst="10.0.1.99", ttl=63, id=3, df=1) / udp(src=1, dst=7) / bytes(8000)
+    assert bench.send(reply(1, "10.0.1.99", C), 1) == [(1, bytes(want))]
+    bench.router.flush_neighbors()
+    for n in range(10):
+        for last in range(20, 80):
+            bench.send(to(f"10.0.1.{last}", df=1) / udp(src=n, dst=7) / bytes(8000))
+    assert bench.router.drops[Reason.QUEUE_FULL] == 600 - (4 << 20) // 8042
+    assert sum(len(p) for queue in bench.router.waiting.values() for p in queue) <= 4 << 20
 
 
 def test_a_dead_neighbor_is_asked_once_a_second_and_refused(bench: Bench) -> None:                        # ARP-06, 07
@@ -350,6 +367,23 @@ def test_options_that_are_not_to_be_copied_stay_in_the_first() -> None:
     assert first.ihl == 8 and {p.ihl for p in rest} == {6}
 
 
+def test_an_aggregate_is_cut_segment_by_segment(bench: Bench) -> None:
+    """Datagrams of 1,400 bytes, in one packet, to where 1,300 fit: each becomes two fragments of its own."""
+    payload = random.Random(2).randbytes(2800)
+    frame = bytes(to(C4, id=7) / udp(src=7, dst=9) / payload)
+    packet = Packet(frame, 0)
+    packet.segment = 1400
+    verdict = bench.router.run(packet)
+    assert verdict.kind == PUNT_KIND and verdict.event is not None
+    bench.router.on_slow(verdict.event, packet)  # type: ignore[arg-type]
+    want = []
+    for n in range(2):
+        whole = bytes(ethernet(dst=C, src=R2) / ipv4(src=A4, dst=C4, ttl=63, id=7 + n)
+                      / udp(src=7, dst=9) / payload[n * 1400:][:1400])
+        want += [(2, whole[:14] + part) for part in cut(whole[14:], 1300)]
+    assert bench.router.outbox == want
+
+
 @pytest.mark.parametrize("target", ["10.0.1.255", "10.0.1.0", "255.255.255.255"])
 def test_directed_broadcasts_are_not_forwarded(bench: Bench, target: str) -> None:                             # R4-09
     assert bench.send(to(target) / udp(src=7, dst=9)) == []
@@ -364,6 +398,11 @@ def test_directed_broadcasts_are_forwarded_where_allowed() -> None:             
 @pytest.mark.parametrize("source", ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"])
 def test_martian_sources(bench: Bench, source: str) -> None:                                                   # R4-10
     bench.dropped(IN / ipv4(src=source, dst=B4) / udp(), Reason.MARTIAN_SOURCE)
+
+
+def test_link_local_sources_get_no_farther_than_the_router(bench: Bench) -> None:                          # RFC 3927 7
+    bench.dropped(IN / ipv4(src="169.254.7.7", dst=B4) / udp(), Reason.MARTIAN_SOURCE)
+    assert bench.one(IN / ipv4(src="169.254.7.7", dst="10.0.0.1") / icmp(type=8))[0] == 0
 
 
 @pytest.mark.parametrize("target", ["0.0.0.0", "127.0.0.1", "240.0.0.1", "169.254.1.1"])
@@ -519,6 +558,68 @@ def test_aggregates_whose_segments_fit_pass(bench: Bench) -> None:
         packet.segment = segment
         verdict = bench.router.run(packet)
         assert (verdict.argument == 2) == fits and verdict.kind == FORWARD_KIND
+
+
+# -- redirects -------------------------------------------------------------------------------------------------------
+
+D, D4, D6 = "02:00:00:00:00:0d", "10.0.0.13", "2001:db8::d"
+LOCAL_D = "fe80::d"
+DETOUR = {"static": [{"to": "203.0.113.0/24", "via": [{"gateway": D4}]},
+                     {"to": "2001:db8:300::/48", "via": [{"gateway": LOCAL_D, "port": 0}]},
+                     {"to": "2001:db8:400::/48", "via": [{"gateway": D6}]}],
+          "fixed": [*FIXED, *({"port": 0, "address": address, "mac": D} for address in (D4, D6, LOCAL_D))]}
+
+
+@pytest.fixture
+def detour() -> Bench:
+    """Some routes lead back to the network of A, to D."""
+    bench = Bench(**DETOUR)
+    bench.router.renew_redirects()
+    return bench
+
+
+def test_who_could_go_straight_is_told(detour: Bench) -> None:                                 # R4-17, 1812 5.2.7.2
+    frame = to("203.0.113.1", ttl=9) / udp(src=7, dst=9) / b"payload"
+    onward = ethernet(dst=D, src=R0) / ipv4(src=A4, dst="203.0.113.1", ttl=8) / udp(src=7, dst=9) / b"payload"
+    told = error4(frame, 5, 1, ipv4_address(D4))
+    assert detour.send(frame) == [(0, told), (0, bytes(onward))]
+    assert detour.send(frame) == [(0, bytes(onward))], "once, for a while"
+    Clock.advance(10 * SECOND)
+    assert detour.send(frame) == [(0, told), (0, bytes(onward))]
+
+
+def test_who_could_go_straight_in_ipv6_is_told(detour: Bench) -> None:                                  # 4861 8.2, 4.5
+    neighbor = to6(D6) / udp(src=7, dst=9) / b"12345678"
+    behind = to6("2001:db8:300::1") / udp(src=7, dst=9) / b"12345678"
+    for frame, target in ((neighbor, D6), (behind, LOCAL_D)):
+        about = bytes(frame)[14:]
+        there = about[24:40]
+        rest = ipv6_address(target).to_bytes(16, "big") + there + bytes(
+            AddressOption(type=2, address=int(D.replace(":", ""), 16))) + bytes([4, 8]) + bytes(6) + about
+        told = BACK / ipv6(src=LOCAL0, dst=A6, hops=255) / icmp6(type=137) / rest
+        onward = ethernet(dst=D, src=R0) / raw(about[:7] + bytes([about[7] - 1]) + about[8:])
+        assert detour.send(frame) == [(0, bytes(told)), (0, bytes(onward)[:12] + b"\x86\xdd" + bytes(onward)[14:])]
+
+
+def test_who_could_not_is_not_told(detour: Bench) -> None:
+    strangers: list[Frame] = [
+        IN / ipv4(src="198.51.100.9", dst="203.0.113.1") / udp(),           # not of this network
+        IN / ipv6(src="2001:db8:9::1", dst=D6) / udp(),
+        to6("2001:db8:400::1") / udp()]                                     # a router, not by its link-local address
+    for frame in strangers:
+        assert [data[:6] for _, data in detour.send(frame)] == [bytes.fromhex(D.replace(":", ""))]
+    assert len(detour.send(ethernet(dst=R1, src=B) / ipv4(src=B4, dst="203.0.113.1") / udp(), 1)) == 1, "it goes on"
+
+
+def test_redirects_are_few_and_need_python(detour: Bench) -> None:
+    sent = [detour.send(to("203.0.113.1", id=n) / udp(src=7, dst=9)) for n in range(3)]
+    assert [len(frames) for frames in sent] == [2, 1, 1]
+    frames = [IN / ipv4(src=f"10.0.0.{100 + n}", dst="203.0.113.1") / udp() for n in range(20)]
+    assert sum(len(detour.send(frame)) - 1 for frame in frames) == 10 - 3, "the port's allowance is used up"
+    detour.router.reconfigure(interfaces=INTERFACES | {0: INTERFACES[0] | {"redirects": False}})
+    detour.router.renew_redirects()
+    Clock.advance(60 * SECOND)
+    assert len(detour.send(to("203.0.113.1") / udp(src=7, dst=9))) == 1
 
 
 # -- several ways ----------------------------------------------------------------------------------------------------
@@ -746,6 +847,32 @@ def test_unknown_hop_by_hop_options(bench: Bench, option: str, code: int | None)
         bench.dropped(frame, Reason.OPTIONS)
     else:
         assert bench.one(frame) == (0, error6(frame, 4, 2, 42))
+
+
+def padded(kind: int, count: int = 4) -> bytes:
+    return bytes([kind, count]) + bytes(count)
+
+
+def test_what_comes_before_the_payload_is_looked_at_where_it_ends(bench: Bench) -> None:                # 8200 4.1, 4.4
+    ours, echo = "2001:db8:0::1", icmp6(type=128, rest=7) / b"payload"
+    want = (0, bytes(BACK / ipv6(src=ours, dst=A6) / icmp6(type=129, rest=7) / b"payload"))
+    idle = raw(bytes([58, 0, 0, 0, 0, 0, 0, 0]))        # a routing header that leads nowhere any more
+    for chain in (to6(ours) / hop_by_hop(options=padded(1)) / echo, to6(ours) / destination(options=padded(1)) / echo,
+                  to6(ours) / hop_by_hop(options=padded(0x1e)) / destination(options=padded(1)) / echo,
+                  to6(ours, next=43) / idle / echo):
+        assert bench.one(chain) == want
+    refused = {to6(ours) / destination(options=padded(0x9e)) / echo: (2, 42),
+               to6(ours, next=43) / raw(bytes([58, 0, 0, 1, 0, 0, 0, 0])) / echo: (0, 42),
+               to6(ours) / destination(options=padded(1)) / hop_by_hop(options=padded(1)) / echo: (1, 40)}
+    for frame, (code, pointer) in refused.items():
+        assert bench.one(frame) == (0, error6(frame, 4, code, pointer))
+    bench.dropped(to6(ours) / destination(options=padded(0x5e)) / echo, Reason.OPTIONS)
+    bench.dropped(bytes(to6(ours, length=8) / destination(length=3) / echo)[:62], Reason.MALFORMED)
+
+
+def test_what_follows_must_be_known(bench: Bench) -> None:                                                  # 4443 3.4
+    frame = to6("2001:db8:0::1", next=200) / bytes(12)
+    assert bench.one(frame) == (0, error6(frame, 4, 1, 6))
 
 
 def test_advertisements_update_by_their_flags() -> None:                                                  # 4861 7.2.5

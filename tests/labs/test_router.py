@@ -18,10 +18,12 @@ import pytest
 from iovisor.compiler.cache import Cache
 from iovisor.fabric import Edge, Running
 from iovisor.functions.router import Router
+from iovisor.functions.router.settings import RouterConfig
 from iovisor.testing import Host, Lab
 from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
+UDP_SEGMENT = 103               # linux/udp.h
 
 
 @dataclass
@@ -135,6 +137,65 @@ def test_traceroute(place: Place, six: bool) -> None:
 def test_the_mtu_of_a_path_is_found(place: Place, six: bool) -> None:
     found = place.hosts[1].run(["tracepath", "-6" if six else "-4", "-n", place.address(2, six)])
     assert "pmtu 1300" in found.stdout and "reached" in found.stdout, found.stdout
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_mtr_sees_every_hop_every_time(place: Place, six: bool) -> None:
+    """The router answers each of them: none of its errors is held back at this rate."""
+    far = place.address(1, six)
+    done = place.hosts[0].run(["mtr", "-6" if six else "-4", "-n", "--report", "--csv", "-c", "10", "-i", "0.1",
+                               "-G", "1", far])
+    rows = [row.split(",") for row in done.stdout.splitlines()[1:]]
+    assert [(row[5], row[6]) for row in rows] == [
+        ("2001:db8::1" if six else "10.1.0.1", "0.00"), (far, "0.00")], done.stdout
+
+
+def test_a_router_is_found_by_its_address(place: Place) -> None:                                                # R6-01
+    for address in ("2001:db8::1", "fe80::ff:fe00:100"):
+        done = place.hosts[0].run(["ndisc6", "-1", "-r", "3", "-w", "3000", address, "eth0"])
+        assert "02:00:00:00:01:00" in done.stdout.lower(), done.stdout
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_an_aggregate_waits_and_arrives_datagram_by_datagram(place: Place, six: bool) -> None:
+    """Forty datagrams that the kernel hands over as one packet of 56 kB, for a neighbor nobody knows yet."""
+    source, sink = place.hosts[0], place.hosts[1]
+    family = socket.AF_INET6 if six else socket.AF_INET
+    pieces = [random.Random(n).randbytes(1400) for n in range(40)]
+    with sink.socket(family, socket.SOCK_DGRAM) as receiver, source.socket(family, socket.SOCK_DGRAM) as sender:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        receiver.bind((place.address(1, six), 7000))
+        receiver.settimeout(20)
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1400)
+        before = errors(sink)
+        place.running.function.flush_neighbors()  # type: ignore[attr-defined]
+        sender.sendto(b"".join(pieces), (place.address(1, six), 7000))
+        assert [receiver.recv(9000) for _ in pieces] == pieces and errors(sink) == before
+
+
+def test_a_host_learns_a_better_way(place: Place) -> None:                                          # R4-17, 4861 8.2
+    """Routes that lead back to where packets come from: Linux is told, and goes there by itself."""
+    host, config = place.hosts[0], place.running.function.config
+    assert isinstance(config, RouterConfig)
+    ways = {"10.1.0.99": ("203.0.113.0/24", "203.0.113.7"), "fe80::99": ("2001:db8:300::/48", "2001:db8:300::7")}
+    mac = "02:00:00:00:00:99"
+    place.running.reconfigure(
+        static=[{"to": to, "via": [{"gateway": gateway, "port": 0}]} for gateway, (to, _) in ways.items()],
+        fixed=[{"port": 0, "address": gateway, "mac": mac} for gateway in ways])
+    # A host knows its router in IPv6 by the link-local address, and takes redirects from nobody else.
+    host.run(["ip", "route", "add", "2001:db8:300::/40", "via", "fe80::ff:fe00:100", "dev", "eth0"])
+    try:
+        for gateway, (_, target) in ways.items():
+            host.run(["ip", "neigh", "replace", gateway, "lladdr", mac, "dev", "eth0"])
+            assert f"via {gateway}" not in host.run(["ip", "route", "get", target]).stdout
+
+            def taught(gateway: str = gateway, target: str = target) -> bool:
+                host.ping(target, count=1)
+                return f"via {gateway}" in host.run(["ip", "route", "get", target]).stdout
+            assert until(taught)
+    finally:
+        host.run(["ip", "route", "del", "2001:db8:300::/40"])
+        place.running.reconfigure(static=config.static, fixed=config.fixed)
 
 
 def test_who_is_not_there_is_unreachable(place: Place) -> None:

@@ -31,6 +31,7 @@ from ..kernel import Direction, NetworkNamespace, Tap, rcu
 from ..language.function import Function
 from ..language.packet import Packet
 from ..targets.bpf_loaded import RING
+from ..wire.aggregate import segments
 from . import adoption, edges, grace, memory, revision, shares, upgrade
 from . import capture as capturing
 from . import watch as watching
@@ -431,19 +432,24 @@ class Network(Wiring):
                 self._around.lead(wire, start)
             instance.entrances[at.port] = wire
             self._rest()
-        self._around.send(finished(frame), instance.entrances[at.port])
+        self._leave(frame, packet.segment if isinstance(packet, Packet) else 0, instance.entrances[at.port])
 
     def _serve(self, instance: Instance) -> None:
         """Take the frames that a function sends by itself."""
-        def post(port: int, frame: bytes) -> None:
+        def post(port: int, frame: bytes, segment: int) -> None:
             if port not in instance.exits:
                 wire = self._around.take()
                 with edges.enter(port, instance.exit(port), self._nobody(instance)) as start:
                     self._around.lead(wire, start)
                 instance.exits[port] = wire
                 self._rest()
-            self._around.send(finished(frame), instance.exits[port])
+            self._leave(frame, segment, instance.exits[port])
         instance.function.post = post
+
+    def _leave(self, frame: bytes, segment: int, wire: int) -> None:
+        """Frames that were bytes in between, onto a wire: what devices would have done is done."""
+        for part in segments(frame, segment):
+            self._around.send(finished(part), wire)
 
     def _close(self, instance: Instance) -> None:
         for wire in (*instance.entrances.values(), *instance.exits.values()):

@@ -18,10 +18,10 @@ handler raises is logged and counted; its packet is gone.  Of a packet that a fu
 handler has a copy: the packet has gone on, and what the handler answers goes nowhere.
 
 A frame that comes back has been bytes in between.  Checksums that the kernel leaves to devices ("partial") are finished
-on the way, as the device would have done.  Of a frame of more than
-2048 bytes, which is an aggregate or a jumbo frame, only the beginning comes; it is enough to learn from, and a handler
-may answer it with a packet of its own, but it cannot go back: one that is returned ends here, counted as `cut`.  (Whole
-frames were rejected: the ring reserves as much for the shortest punt, and would hold a fifth of them.)
+on the way, as the device would have done, and an aggregate goes back as the frames it stands for.  A record of the
+ring has one of two sizes, for a single frame or for an aggregate of 64 kB, so that the many short ones find room.  Of a
+frame that is longer still only the beginning comes; it is enough to learn from, but it cannot go back: one that is
+returned ends here, counted as `cut`.
 
 Whoever serves a network also calls what its functions declare with `@every`.
 """
@@ -37,6 +37,7 @@ from itertools import islice
 from ..language.function import Function
 from ..language.packet import Packet
 from ..targets.bpf_loaded import event_was_cut, event_was_told, parse_event
+from ..wire.checksum import of_data
 from .instance import Instance
 
 AT_ONCE = 64            # handlers of a function that wait at a time
@@ -216,15 +217,9 @@ def finished(frame: bytes) -> bytes:
     field = {6: 16, 17: 6}.get(protocol)
     if field is None or end > len(frame) or start + field + 2 > end:
         return frame
-    pseudo = _sum(addresses + protocol.to_bytes(2, "big") + (end - start).to_bytes(4, "big"))
+    pseudo = of_data(addresses + protocol.to_bytes(2, "big") + (end - start).to_bytes(4, "big"))
     place = start + field
     if int.from_bytes(frame[place:place + 2], "big") != pseudo:
         return frame
-    total = 0xffff - _sum(frame[start:end]) or (0xffff if protocol == 17 else 0)
+    total = 0xffff - of_data(frame[start:end]) or (0xffff if protocol == 17 else 0)
     return frame[:place] + total.to_bytes(2, "big") + frame[place + 2:]
-
-
-def _sum(data: bytes) -> int:
-    """The ones' complement sum of 16-bit words."""
-    total = int.from_bytes(data.ljust(len(data) + len(data) % 2, b"\0"), "big") % 0xffff
-    return total or (0xffff if any(data) else 0)

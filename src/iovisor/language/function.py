@@ -113,7 +113,7 @@ class Function:
             setattr(self, name, number)
         self.drops: dict[int, int] = {}
         self.outbox: list[tuple[int, bytes]] = []
-        self.post: Callable[[int, bytes], None] | None = None
+        self.post: Callable[[int, bytes, int], None] | None = None
         self.configure(None, config)
 
     # -- what an author writes -----------------------------------------------------------------------------------
@@ -177,7 +177,8 @@ class Function:
     def send(self, packet: Packet | bytes, port: int) -> None:
         """Let a frame of one's own leave through `port`, as if `ingress` had forwarded it there; for the control path.
 
-        A network takes it by `post`; without one it waits in `outbox`, as (port, frame).
+        A network takes it by `post`, and cuts an aggregate into the frames it stands for; without one it waits in
+        `outbox`, as (port, frame).
         """
         if not 0 <= port < self.spec().port_count:
             raise ValueError(f"{self.spec().name} has no port {port}")
@@ -187,7 +188,7 @@ class Function:
         if self.post is None:
             self.outbox.append((port, frame))
         else:
-            self.post(port, frame)
+            self.post(port, frame, packet.segment if isinstance(packet, Packet) else 0)
 
     def sweep(self) -> int:
         """Remove the dead entries of all mortal tables."""

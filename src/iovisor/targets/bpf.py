@@ -37,9 +37,9 @@ FLOOD_SLOT = 256                            # of the slots of a stage, behind th
 REASONS = 256                               # counted in @drops, 8 bytes each; behind them what is no drop:
 HANDED, PUNTED, ENDS = 256, 257, 258        # packets for the host, and for Python
 MANY_TURNS = 4                              # of a loop that the verifier should walk once
-EVENT_HEADER = 16                           # bytes before an event in the ring: see fabric and runner
+EVENT_HEADER = 24                           # bytes before an event in the ring: see `record`
 TOLD = 0x8000                               # of an event's number: its packet went on
-FRAME_LIMIT = 2048                          # bytes of a frame that go with an event
+SINGLE, AGGREGATE = 2048, (1 << 16) + 32    # bytes of a frame that go with an event
 
 LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, CSUM_DIFF, COARSE, PRECISE, RESERVE, SUBMIT, DISCARD = \
     1, 2, 3, 7, 12, 28, 160, 5, 131, 132, 133
@@ -52,6 +52,7 @@ class Bpf(Target):
     layout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
     attributes = 'nounwind "no-builtins" "no-jump-tables"="true"'
     load_bytes: ClassVar[int]
+    frame_limits: ClassVar[tuple[int, ...]] = (SINGLE,)
     watches: ClassVar[bool] = False
     some_word: ClassVar[int]                    # of the context, a number of any value
     data_words: ClassVar[tuple[int, int]]       # where the context holds the packet's two ends
@@ -292,34 +293,52 @@ class Bpf(Target):
         return emit.value(f"icmp ne i32 {self.event(emit, call, 1, 0, call.statics[0] | TOLD)}, 0")
 
     def event(self, emit: Emitter, call: ir.Call, done: int, lost: int, number: int) -> str:
-        """A record in the ring: {u16 event, u16 port, u32 captured, u32 length, u16 tci, u16 tpid}, event, frame.
+        """A record in the ring: {u16 event, u16 port, u32 captured, u32 length, u16 tci, u16 tpid, u16 segment}, event,
+        frame.
 
-        Answers `done` or, if there is no room, `lost`, as i32.
+        Answers `done` or, if there is no room, `lost`, as i32.  A record is reserved with a constant size: the smallest
+        of `frame_limits` that holds the frame.
         """
         event = call.args[0]
         assert isinstance(event.type, ir.View)
-        layout, source = event.type.layout, emit.pointer(event).address
-        room = -(-layout.size // 8) * 8
-        ring = self.pseudo(emit, MAP_BY_INDEX, "@events")
-        place = emit.helper(RESERVE, "ptr", f"ptr {ring}", f"i64 {EVENT_HEADER + room + FRAME_LIMIT}", "i64 0")
-        result = emit.slot("i32")
+        source, result = emit.pointer(event).address, emit.slot("i32")
         emit.emit(f"store i32 {lost}, ptr {result}")
+        length, after = self.frame_length(emit), emit.name("told")
+        for limit in self.frame_limits[:-1]:
+            small, large = emit.name("small"), emit.name("large")
+            emit.split(emit.value(f"icmp ule i64 {length}, {limit}"), small, large)
+            emit.label(small)
+            self.record(emit, call, source, length, limit, done, number, result)
+            emit.jump(after)
+            emit.label(large)
+        self.record(emit, call, source, length, self.frame_limits[-1], done, number, result)
+        emit.label(after)
+        return emit.value(f"load i32, ptr {result}")
+
+    def record(self, emit: Emitter, call: ir.Call, source: str, length: str, limit: int, done: int, number: int,
+               result: str) -> None:
+        """Put a frame of at most `limit` bytes, or its beginning, into the ring, and `done` into `result`."""
+        kind = call.args[0].type
+        assert isinstance(kind, ir.View)
+        room = -(-kind.layout.size // 8) * 8
+        ring = self.pseudo(emit, MAP_BY_INDEX, "@events")
+        place = emit.helper(RESERVE, "ptr", f"ptr {ring}", f"i64 {EVENT_HEADER + room + limit}", "i64 0")
         with emit.when(emit.value(f"icmp ne ptr {place}, null")):
-            length = self.frame_length(emit)
-            most = emit.value(f"icmp ult i64 {length}, {FRAME_LIMIT}")
-            taken = emit.value(f"select i1 {most}, i64 {length}, i64 {FRAME_LIMIT}")
+            most = emit.value(f"icmp ult i64 {length}, {limit}")
+            taken = emit.value(f"select i1 {most}, i64 {length}, i64 {limit}")
             tci, tpid = self.tag_words(emit)
-            port = self.port(emit, call)
-            for offset, bits, value in ((2, 16, port), (4, 32, taken), (8, 32, length), (12, 16, tci), (14, 16, tpid)):
+            port, segment = self.port(emit, call), self.segment(emit, call)
+            for offset, bits, value in ((2, 16, port), (4, 32, taken), (8, 32, length), (12, 16, tci), (14, 16, tpid),
+                                        (16, 16, segment)):
                 cut = emit.value(f"trunc i64 {value} to i{bits}")
                 emit.emit(f"store i{bits} {cut}, ptr {emit.offset(place, offset)}, align {bits // 8}")
             emit.emit(f"store i16 {number}, ptr {place}, align 2")
-            lowering.copy_bytes(emit, source, emit.offset(place, EVENT_HEADER), layout)
+            lowering.copy_bytes(emit, source, emit.offset(place, EVENT_HEADER), kind.layout)
             hidden = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {taken})')
-            size = emit.value(f"and i64 {hidden}, {2 * FRAME_LIMIT - 1}")
+            size = emit.value(f"and i64 {hidden}, {(1 << limit.bit_length()) - 1}")
             good = emit.value(f"add i64 {size}, -1")
             bad, copy, after = emit.name("toolong"), emit.name("copy"), emit.name("copied")
-            emit.split(emit.value(f"icmp ult i64 {good}, {FRAME_LIMIT}"), copy, bad)
+            emit.split(emit.value(f"icmp ult i64 {good}, {limit}"), copy, bad)
             emit.label(copy)
             target = emit.offset(place, EVENT_HEADER + room)
             cut = emit.value(f"trunc i64 {size} to i32")
@@ -330,7 +349,6 @@ class Bpf(Target):
             emit.label(bad)
             emit.emit(f"call i64 inttoptr (i64 {DISCARD} to ptr)(ptr {place}, i64 0)")
             emit.label(after)
-        return emit.value(f"load i32, ptr {result}")
 
     def frame_length(self, emit: Emitter) -> str:
         """Bytes the helper `load_bytes` can give, i64."""
@@ -341,6 +359,9 @@ class Bpf(Target):
         raise NotImplementedError
 
     def port(self, emit: Emitter, call: ir.Call) -> str:
+        raise NotImplementedError
+
+    def segment(self, emit: Emitter, call: ir.Call) -> str:
         raise NotImplementedError
 
     @lowers("skip")

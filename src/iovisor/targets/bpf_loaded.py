@@ -295,7 +295,7 @@ def slots(stages: Sequence[str], ports: int) -> tuple[dict[str, int], dict[str, 
 
 def parse_event(function: Function, record: bytes) -> tuple[int, Record, Packet]:
     """A record of the ring: see `Bpf.event`."""
-    number, port, captured, _, tci, tpid = struct.unpack_from("<HHIIHH", record)
+    number, port, captured, _, tci, tpid, segment = struct.unpack_from("<HHIIHHH", record)
     index = number & ~TOLD
     event = function.spec().events[index]
     room = -(-event.size // 8) * 8
@@ -303,7 +303,9 @@ def parse_event(function: Function, record: bytes) -> tuple[int, Record, Packet]
     frame = record[start:start + captured]
     if tpid:        # into the bytes, or an inner tag would be taken for the outer one
         frame = frame[:12] + tpid.to_bytes(2, "big") + tci.to_bytes(2, "big") + frame[12:]
-    return index, event.decode(record[EVENT_HEADER:EVENT_HEADER + room]), Packet(frame, port)
+    packet = Packet(frame, port)
+    packet.segment = segment
+    return index, event.decode(record[EVENT_HEADER:EVENT_HEADER + room]), packet
 
 
 def event_was_told(record: bytes) -> bool:

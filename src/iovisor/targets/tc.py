@@ -19,7 +19,7 @@ from ..language.layout import Header
 from ..language.packet import TPIDS
 from ..language.verdicts import Dropped
 from . import lowering
-from .bpf import BARE, MAP_BY_INDEX, TAIL_CALL, Bpf
+from .bpf import AGGREGATE, BARE, MAP_BY_INDEX, SINGLE, TAIL_CALL, Bpf
 
 NEAR = 256      # headers that end before this byte are pulled at the beginning
 
@@ -38,6 +38,7 @@ class Tc(Bpf):
     section = "tc"
     context = ("__sk_buff", 192 * 8)
     load_bytes = LOAD_BYTES
+    frame_limits = (SINGLE, AGGREGATE)
     watches = True
     some_word = 0
     data_words = DATA, DATA_END

@@ -82,6 +82,17 @@ class NeighborAdvertisement(Header, checksum=Checksum("checksum", "transport", p
     target: ipv6
 
 
+class Redirect(Header, checksum=Checksum("checksum", "transport", pseudo=True)):
+    """RFC 4861 section 4.5: for `destination`, `target` is a better first hop."""
+
+    type: u8 = Icmp6Type.REDIRECT
+    code: u8 = 0
+    checksum: u16 = 0
+    reserved: u32 = 0
+    target: ipv6
+    destination: ipv6
+
+
 class Option(Header):
     """How every option begins (RFC 4861 section 4.6); `length` counts units of 8 bytes, this header included."""
 

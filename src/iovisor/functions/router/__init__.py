@@ -32,7 +32,8 @@ everything goes on that needs no new neighbor.
 | `forgotten` | 5m | how long an unused neighbor is kept |
 
 An interface has a `mac`, `addresses` such as `10.0.0.1/24`, several and of both families, an `mtu` (1500),
-`reverse_path` (`off`, `loose` or `strict`), `directed_broadcast` (false), and `advertise`.
+`reverse_path` (`off`, `loose` or `strict`), `directed_broadcast` (false), `redirects` (true: hosts that could go
+straight to another neighbor are told so), and `advertise`.
 
 `via` lists next hops: `gateway`, `port` (needed for link-local gateways) and `weight`; up to 16.  Flows are spread by
 addresses, protocol and ports; a hop that goes moves few flows but its own.  `blocked` is `blackhole` (silence),
@@ -56,6 +57,7 @@ into a kernel table.  What is configured goes before what is fed.
 | `policies` | port, number -> policy | |
 | `v4.neighbors`, `v6.neighbors` | address, port -> neighbor | Ethernet address, state, since when |
 | `buckets` | a port | errors it may still send |
+| `redirects` | a port | redirects it may still send; Python renews them, ten a second |
 | `answered` | reason | see below |
 
 ## Counters
@@ -95,10 +97,10 @@ counts what it drops in `drops` of the function.
 
 ## Limits
 
-64 groups of next hops, 64 tables beside the main one, 32 policies a port.  No multicast routing, no redirects.  Strict
-reverse path takes routes with several hops as loose.  Errors go back through the port the packet came in by.  A packet
-over 2048 bytes cannot be cut, reassembled or kept waiting.  Options cost a trip through Python.  An XDP program would
-be too long for the kernel: TC only.
+64 groups of next hops, 64 tables beside the main one, 32 policies a port.  No multicast routing.  Strict reverse path
+takes routes with several hops as loose.  Errors go back through the port the packet came in by.  16 packets wait for
+a neighbor, 1024 or 4 MiB for all.  Options and redirects cost a trip through Python, whose answers quote a packet as it
+is without the extension headers that came before.  An XDP program would be too long for the kernel: TC only.
 """
 from __future__ import annotations
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from iovisor.language import SECOND
-from iovisor.wire.checksum import finish, of_ipv4
+from iovisor.wire.checksum import finish, of_data, of_ipv4
 from iovisor.wire.ipv4 import IPv4
-
-from .messages import words
 
 PATIENCE = 30 * SECOND          # RFC 1122 section 3.3.2 asks for 60 to 120 s of a host; an echo waits no longer
 MOST = 64                       # datagrams at a time
@@ -39,7 +37,7 @@ def header(ip: IPv4, options: bytes, offset: int, more: int, payload: int) -> by
     made = IPv4.decode(bytes(ip))
     made.ihl, made.length = 5 + len(options) // 4, 20 + len(options) + payload
     made.offset, made.mf, made.checksum = offset, more, 0
-    made.checksum = finish(of_ipv4(made) + words(options))
+    made.checksum = finish(of_ipv4(made) + of_data(options))
     return bytes(made) + options
 
 

@@ -7,9 +7,11 @@ know, and refuses source routes (RFC 7126 section 4.3) and what does not fit its
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 END, NOTHING, RECORD_ROUTE, TIMESTAMP, LOOSE_SOURCE, STRICT_SOURCE = 0, 1, 7, 68, 131, 137
 PAD1, PADN, ROUTER_ALERT, JUMBO = 0, 1, 5, 0xc2
+HOP_BY_HOP, ROUTING, DESTINATION = 0, 43, 60
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,43 @@ def stamp(made: bytearray, at: int, length: int, address: int, milliseconds: int
     return None
 
 
-def process6(options: bytes, to_group: bool) -> Refusal | None:
-    """The options of a hop-by-hop header; positions count from the fixed header, of 40 bytes, and two more."""
+def walk6(datagram: bytes, local: bool) -> bytes | Refusal | None:
+    """An IPv6 datagram whose options were seen to: as it is, or, if it is `local`, without them; None if malformed.
+
+    A router looks at hop-by-hop options alone.  Where a packet ends, its extension headers are taken off one by one;
+    a routing header that leads on is refused (RFC 5095; the same section of RFC 8200 for types nobody knows).
+    """
+    if not local:
+        found = options_at(datagram, 40, datagram[24] == 0xff)
+        return datagram if found is True else found
+    kind, at, field = datagram[6], 40, 6        # of the header that is next, where it is, and where that was said
+    while kind in (HOP_BY_HOP, DESTINATION, ROUTING):
+        if kind == ROUTING:
+            if at + 4 > len(datagram):
+                return None
+            if datagram[at + 3]:
+                return Refusal(at + 2)
+        elif kind == HOP_BY_HOP and at != 40:
+            return Refusal(field, 1)
+        found = options_at(datagram, at, datagram[24] == 0xff) if kind != ROUTING else True
+        if found is not True:
+            return found
+        kind, field, at = datagram[at], at, at + (datagram[at + 1] + 1) * 8
+        if at > len(datagram):
+            return None
+    return datagram[:4] + (len(datagram) - at).to_bytes(2, "big") + bytes([kind]) + datagram[7:40] + datagram[at:]
+
+
+def options_at(datagram: bytes, at: int, to_group: bool) -> Refusal | Literal[True] | None:
+    """Whether a router may go on with the options of a header; None if they are malformed."""
+    end = at + (datagram[at + 1] + 1) * 8 if at + 2 <= len(datagram) else 0
+    if not at < end <= len(datagram):
+        return None
+    return process6(datagram[at + 2:end], to_group, at + 2) or True
+
+
+def process6(options: bytes, to_group: bool, begin: int = 42) -> Refusal | None:
+    """The options of a header, which lie `begin` bytes into the datagram: what is not known says what is to be done."""
     at = 0
     while at < len(options):
         kind = options[at]
@@ -96,8 +133,8 @@ def process6(options: bytes, to_group: bool) -> Refusal | None:
             at += 1
             continue
         if at + 1 >= len(options) or at + 2 + options[at + 1] > len(options):
-            return Refusal(42 + at)
+            return Refusal(begin + at)
         if kind not in (PADN, ROUTER_ALERT, JUMBO) and kind >> 6:
-            return Refusal(42 + at, 2, silent=kind >> 6 == 1 or (kind >> 6 == 3 and to_group))
+            return Refusal(begin + at, 2, silent=kind >> 6 == 1 or (kind >> 6 == 3 and to_group))
         at += 2 + options[at + 1]
     return None

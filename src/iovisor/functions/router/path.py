@@ -81,7 +81,9 @@ from .tables import (
 
 UNREACHABLE = IcmpType.UNREACHABLE << 8
 UNREACHABLE6 = Icmp6Type.UNREACHABLE << 8
+UNKNOWN_HEADER = 1          # the code of a parameter problem with a next header (RFC 4443 section 3.4)
 ALL_NODES_MAC = 0x3333_0000_0001
+LINK_LOCAL4 = 0xa9fe        # the upper half of addresses that no router forwards, from or to (RFC 3927 section 7)
 LONGEST_MESSAGE = 256       # bytes of a discovery message whose checksum is verified; longer ones are not ours
 
 
@@ -94,7 +96,7 @@ class Target(Header):
 @inline
 def is_martian_destination4(address: ipv4) -> bool:
     """Where nothing can be sent: this network, loopback, class E (RFC 1812 section 5.3.7); link-local is no routing."""
-    return address >> 24 == 0 or address >> 24 == 127 or address >> 28 == 0xf or address >> 16 == 0xa9fe
+    return address >> 24 == 0 or address >> 24 == 127 or address >> 28 == 0xf or address >> 16 == LINK_LOCAL4
 
 
 @inline
@@ -118,6 +120,7 @@ class Path(Function):
     hops: Array[Hop] = table(1024)
     policies: Array[Policy] = table(PORTS * RULES)
     buckets: Array[Bucket] = table(PORTS)
+    redirects: Array[u8] = table(PORTS)
     answered: Counter = table(256)
 
     def ingress(self, pkt: Packet) -> Verdict:
@@ -155,6 +158,7 @@ class Path(Function):
         if kind == RouteKind.LOCAL:
             return self.local4(pkt, eth, ip, link, done)
         require(not is_martian_destination4(ip.dst), Reason.MARTIAN_DESTINATION)
+        require(ip.src >> 16 != LINK_LOCAL4, Reason.MARTIAN_SOURCE)
         if link.reverse_path != ReversePath.OFF and kind != RouteKind.NONE:
             self.v4.expect(pkt.port, link.reverse_path, ip.src)
         require(kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
@@ -195,6 +199,8 @@ class Path(Function):
                     near.used = 1
                 target = near.mac if near.state != State.DEAD else 0
             if target != 0:
+                if port == pkt.port and self.may_redirect(port):
+                    pkt.notify(Slow(what=Work.REDIRECT, version=4, address=gateway))
                 eth.dst = target
                 eth.src = out.mac
                 length = ip.length + 14
@@ -307,6 +313,8 @@ class Path(Function):
             if near.used == 0:
                 near.used = 1
             if near.state != State.DEAD:
+                if port == pkt.port and self.may_redirect(port):
+                    pkt.notify(Slow(what=Work.REDIRECT, version=6, address=gateway))
                 eth.dst = near.mac
                 eth.src = out.mac
                 length = ip.length + 54
@@ -329,7 +337,8 @@ class Path(Function):
         return forward(pkt.port)
 
     def local6(self, pkt: Packet, eth: Ethernet, ip: IPv6, link: Link, done: int) -> Verdict:
-        if ip.next == IpProtocol.HOP_BY_HOP and done == 0:
+        if ip.next in (IpProtocol.HOP_BY_HOP, IpProtocol.ROUTING, IpProtocol.DESTINATION):
+            require(done == 0, Reason.LOCAL)
             return punt(Slow(what=Work.OPTIONS, version=6))
         length = ip.length + 54
         if ip.next == IpProtocol.ICMP6:
@@ -350,7 +359,7 @@ class Path(Function):
             return forward(pkt.port)
         if ip.next == IpProtocol.UDP:
             return self.refuse6(pkt, eth, ip, link, UNREACHABLE6 | Unreachable6.PORT, 0, Reason.LOCAL)
-        return drop(Reason.LOCAL)
+        return self.refuse6(pkt, eth, ip, link, Icmp6Type.PARAMETER_PROBLEM << 8 | UNKNOWN_HEADER, 6, Reason.LOCAL)
 
     def group6(self, pkt: Packet, eth: Ethernet, link: Link) -> Verdict:
         """Groups are not routed; in those the router is a member of, its neighbors look for it."""
@@ -455,6 +464,14 @@ class Path(Function):
                     and mark & rule.mark_mask == rule.mark:
                 return rule.table
         return 0
+
+    def may_redirect(self, port: int) -> bool:
+        """Take one redirect from the port's allowance, which Python renews: it is Python that sends them."""
+        left = self.redirects[port]
+        if left == 0:
+            return False
+        self.redirects[port] = left - 1
+        return True
 
     def may_err(self, port: int) -> bool:
         """Take one error from the port's bucket."""

@@ -49,6 +49,7 @@ class InterfaceConfig(Config):
     mtu: u16 = 1500
     reverse_path: ReversePath = ReversePath.OFF
     directed_broadcast: bool = False
+    redirects: bool = True
     advertise: AdvertiseConfig | None = None
 
     def validate(self) -> None:

@@ -89,6 +89,7 @@ class Work(IntEnum):
     RESOLVED = 4            # a neighbor that packets wait for has answered
     SOLICITED = 5           # a host looks for routers
     CONFLICT = 6            # somebody has our address
+    REDIRECT = 7            # it leaves where it came in: its sender may know better
 
 
 class Link(Record):
@@ -200,7 +201,7 @@ class Unresolved(Record):
 class Slow(Record):
     """A packet that needs `Work`."""
 
-    address: u128 = 0       # of the neighbor it is about
+    address: u128 = 0       # of the neighbor it is about, or the better first hop
     what: u8
     version: u8
     mtu: u16 = 0            # of the link it is too long for

@@ -24,12 +24,13 @@ from iovisor.language import (
 )
 from iovisor.language.errors import Reject
 from iovisor.language.verdicts import DROP_KIND, FORWARD_KIND, PUNT_KIND
-from iovisor.wire.checksum import finish, is_right, of_ipv4, pseudo_ipv6
+from iovisor.wire.aggregate import segments
+from iovisor.wire.checksum import finish, is_right, of_data, of_ipv4, pseudo_ipv6
 from iovisor.wire.ethernet import Ethernet
 from iovisor.wire.icmp import IcmpType, Unreachable
 from iovisor.wire.icmp6 import Icmp6Type
 from iovisor.wire.ipv4 import IpProtocol, IPv4
-from iovisor.wire.ipv6 import ALL_NODES, Fragment, IPv6, is_link_local, is_multicast, multicast_mac
+from iovisor.wire.ipv6 import ALL_NODES, Fragment, IPv6, is_link_local, multicast_mac
 from iovisor.wire.neighbor import OptionType, link_layer_address
 
 from . import fragments, messages, options
@@ -40,6 +41,9 @@ from .tables import Neighbor, Reason, RouteKind, Slow, State, Unresolved, Work
 
 WAITING = 16                # packets for one neighbor
 MOST_WAITING = 1024         # packets for all
+MOST_BYTES = 4 << 20        # of them
+REDIRECTS = 10              # a second and port
+RENEWED = 10 * SECOND       # between two redirects of one host for one destination
 TRIES = 3
 DEAD_FOR = 60 * SECOND      # without a packet for it
 DEFEND = 10 * SECOND        # RFC 5227 section 2.4
@@ -59,6 +63,7 @@ class Upkeep(Path):
         self.announcing: dict[int, int] = {}
         self.advertised: dict[int, tuple[int, int]] = {}        # by port: when last, and how often
         self.defended: dict[Key, int] = {}
+        self.redirected: dict[tuple[int, int, int], int] = {}   # by port, source and destination: when
 
     # -- handlers ----------------------------------------------------------------------------------------------------
 
@@ -71,7 +76,8 @@ class Upkeep(Path):
             self.again(packet)              # it was found, or given up, in the meantime
             return
         queue = self.waiting.setdefault(key, deque())
-        if len(queue) < WAITING and sum(map(len, self.waiting.values())) < MOST_WAITING:
+        held = [len(one) for queue in self.waiting.values() for one in queue]
+        if len(queue) < WAITING and len(held) < MOST_WAITING and sum(held) + len(packet) <= MOST_BYTES:
             queue.append(packet)
         else:
             self.lose(Reason.QUEUE_FULL)
@@ -93,28 +99,35 @@ class Upkeep(Path):
             case Work.OPTIONS:
                 self.options4(packet) if event.version == 4 else self.options6(packet)
             case Work.FRAGMENT:
-                for part in fragments.cut(bytes(packet.data[14:]), event.mtu):
-                    self.again(Packet(bytes(packet.data[:14]) + part, packet.port))
+                for frame in segments(bytes(packet.data), packet.segment):
+                    for part in fragments.cut(frame[14:], event.mtu):
+                        self.again(Packet(frame[:14] + part, packet.port))
             case Work.REASSEMBLE:
                 self.reassemble4(packet) if event.version == 4 else self.reassemble6(packet)
             case Work.SOLICITED:
                 self.solicited(packet)
             case Work.CONFLICT:
                 self.defend(key)
+            case Work.REDIRECT:
+                self.redirect(key, packet)
 
     def again(self, packet: Packet, done: int = 0) -> None:
         """The data path, here, for a packet that was held back; what leaves it leaves."""
-        packet.cursor = 0
+        packet.cursor, frame = 0, bytes(packet.data)
         try:
             verdict = self.receive(packet, done)
         except Reject as rejected:
             verdict = drop(rejected.reason)
         self.conclude(packet, verdict)
+        while packet.told:
+            event = packet.told.pop(0)
+            if isinstance(event, Slow):
+                self.on_slow(event, Packet(frame, packet.port))
 
     def conclude(self, packet: Packet, verdict: Verdict) -> None:
         if verdict.kind == FORWARD_KIND:
             mtu = self.links[verdict.argument].mtu
-            if len(packet) - 14 > mtu and packet.data[12:14] == b"\x08\0":
+            if len(packet) - 14 > mtu and not packet.segment and packet.data[12:14] == b"\x08\0":
                 for part in fragments.cut(bytes(packet.data[14:]), mtu):
                     self.send(bytes(packet.data[:14]) + part, verdict.argument)
             else:
@@ -259,6 +272,35 @@ class Upkeep(Path):
         tell = messages.arp_announcement if version == 4 else messages.advertisement
         self.send(tell(mac, address), port)
 
+    # -- redirects ---------------------------------------------------------------------------------------------------
+
+    def redirect(self, key: Key, packet: Packet) -> None:
+        """Tell the sender of a better first hop, if it is one that the sender can use (RFC 1812 section 5.2.7.2; RFC
+        4861 section 8.2): both on one of our networks there, and in IPv6 a router by its link-local address."""
+        version, port, gateway = key
+        interface = self.config.interfaces.get(port)
+        ip = IPv4.decode(packet.data[14:]) if version == 4 else IPv6.decode(packet.data[14:])
+        near = self.neighbor(key)
+        told = port, ip.src, ip.dst
+        if interface is None or near is None or now() - self.redirected.get(told, -RENEWED) < RENEWED:
+            return
+        usable = shares(interface, 4, ip.src, gateway) if version == 4 else shares(interface, 6, ip.src) and (
+            gateway == ip.dst or is_link_local(gateway))
+        if not usable or not self.may_err(port):
+            return
+        if len(self.redirected) >= MOST_WAITING:
+            self.redirected.clear()
+        self.redirected[told] = now()
+        to = Ethernet.decode(packet.data).src
+        datagram = bytes(packet.data[14:])
+        self.send(messages.redirect4(interface, to, self.source(interface, 4, ip.src), gateway, datagram)
+                  if version == 4 else messages.redirect6(interface, to, gateway, near.mac, datagram), port)
+
+    @every(1)
+    def renew_redirects(self) -> None:
+        for port, interface in self.config.interfaces.items():
+            self.redirects[port] = REDIRECTS if interface.redirects else 0
+
     # -- options and fragments ---------------------------------------------------------------------------------------
 
     def options4(self, packet: Packet) -> None:
@@ -278,18 +320,17 @@ class Upkeep(Path):
                                                0 if found.source_routed else found.pointer << 24, Reason.OPTIONS))
             return
         ip.checksum = 0
-        ip.checksum = finish(of_ipv4(ip) + messages.words(found))
+        ip.checksum = finish(of_ipv4(ip) + of_data(found))
         self.again(Packet(bytes(data[:14]) + bytes(ip) + found + bytes(data[14 + size:]), packet.port), 1)
 
     def options6(self, packet: Packet) -> None:
+        """Options of IPv6: those for routers, and in what is for this one all that come before its payload."""
         ip = IPv6.decode(packet.data[14:])
-        length = (packet.data[55] + 1) * 8 if len(packet) > 55 else 0
-        if length == 0 or length > ip.length:
-            self.lose(Reason.MALFORMED)
-            return
-        found = options.process6(bytes(packet.data[56:54 + length]), is_multicast(ip.dst))
+        found = options.walk6(bytes(packet.data[14:54 + ip.length]), self.owns6(packet.port, ip.dst))
         if found is None:
-            self.again(packet, 1)
+            self.lose(Reason.MALFORMED)
+        elif isinstance(found, bytes):
+            self.again(Packet(bytes(packet.data[:14]) + found, packet.port), 1)
         elif found.silent:
             self.lose(Reason.OPTIONS)
         else:
@@ -298,6 +339,10 @@ class Upkeep(Path):
             self.conclude(packet, self.refuse6(packet, eth, header, self.links[packet.port],
                                                Icmp6Type.PARAMETER_PROBLEM << 8 | found.code, found.pointer,
                                                Reason.OPTIONS))
+
+    def owns6(self, port: int, address: int) -> bool:
+        route = self.v6.routes.get(address)
+        return address == self.links[port].link_local or (route is not None and route.kind == RouteKind.LOCAL)
 
     def reassemble4(self, packet: Packet) -> None:
         data = packet.data
@@ -385,9 +430,15 @@ class Upkeep(Path):
                     self.advertise_all(port, interface)
 
 
+def shares(interface: InterfaceConfig, version: int, *addresses: int) -> bool:
+    """Whether all these addresses are on one network of an interface."""
+    return any(int(n.network.network_address) <= min(addresses) and max(addresses) <= int(n.network.broadcast_address)
+               for n in interface.networks() if n.version == version)
+
+
 def right6(ip: IPv6, body: bytes) -> bool:
     """Whether the checksum of an ICMPv6 message is right."""
-    return is_right(pseudo_ipv6(ip.src, ip.dst, IpProtocol.ICMP6, len(body)) + messages.words(body))
+    return is_right(pseudo_ipv6(ip.src, ip.dst, IpProtocol.ICMP6, len(body)) + of_data(body))
 
 
 def cut6(frame: bytes, mtu: int, identity: int) -> list[bytes]:
