@@ -4,6 +4,7 @@ Each test fails without the firewall: the hosts are on nothing but its ports.
 """
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
 import socket
@@ -180,3 +181,27 @@ def test_iperf(site: Site) -> None:
         server.terminate()
         server.wait(10)
     assert not {name for name in site.wall.drops if name.startswith(("OUT_OF_WINDOW", "BAD", "UNSENT"))}
+
+
+@FAMILIES
+def test_rejected(family: int, address: str, either: Site) -> None:
+    """A host hears at once what it may not do, and people hear of it; the reports cost no packet."""
+    rules = [{"name": "no mail", "action": "reject", "protocol": "tcp", "destination_ports": 25, "log": True},
+             {"name": "no names", "action": "reject", "protocol": "udp", "destination_ports": 53}, *OUT]
+    either.wall.reconfigure(rules=rules)
+    with either.inside.socket(family, socket.SOCK_STREAM) as one:
+        one.settimeout(10)
+        with pytest.raises(ConnectionRefusedError):
+            one.connect((address, 25))
+    with either.inside.socket(family, socket.SOCK_DGRAM) as one:
+        one.settimeout(10)
+        one.connect((address, 53))
+        one.send(b"who")
+        with pytest.raises((ConnectionRefusedError, PermissionError, OSError)) as refused:
+            one.recv(10)
+    assert refused.value.errno in (errno.EACCES, errno.EHOSTUNREACH)    # what Linux makes of 1/1 and of 3/13
+    assert eventually(lambda: either.wall.pump() > 0)
+    (report,) = either.wall.function.method("reported")()
+    assert (report["rule"], report["action"], report["direction"]) == ("no mail", "reject", "out")
+    assert f"dst={address}" in report["packet"]
+    assert not {"RULE", "DEFAULT"} & either.wall.drops.keys()

@@ -141,9 +141,9 @@ from iovisor.language import (
     u12,
     u24,
     u32,
-    u56,
     u64,
 )
+from iovisor.parts.allowance import Allowance, take
 from iovisor.wire.ethernet import Ethernet, EtherType, is_bridge_group, is_group
 from iovisor.wire.vlan import RESERVED, vid_of
 
@@ -301,11 +301,6 @@ class Line(Record):
     quota: u32
 
 
-class Storm(Record):
-    credit: u56         # in billionths of a frame, so that time times rate needs no division
-    since: time
-
-
 # -- the function ----------------------------------------------------------------------------------------------------
 
 class Switch(Function):
@@ -316,7 +311,7 @@ class Switch(Function):
     loads: Array[Load] = table(PORTS)
     lines: Array[Line] = table(PORTS)
     members: Array[u64] = table(PORTS * VIDS // 64)
-    storms: Array[Storm] = table(PORTS)
+    storms: Array[Allowance] = table(PORTS)
     received: Counter = table(PORTS)
     sent: Counter = table(PORTS)
     unlearned: Counter = table(PORTS)
@@ -409,14 +404,7 @@ class Switch(Function):
 
     def flood(self, port: int, moment: int) -> Verdict:
         if self.config.storm != 0:
-            bucket = self.storms[port]
-            earned = min(max(moment - bucket.since, 0), SECOND) * self.config.storm
-            credit = min(bucket.credit + earned, SECOND * self.config.storm)
-            bucket.since = moment
-            if credit < SECOND:
-                bucket.credit = credit
-                return drop(Reason.STORM)
-            bucket.credit = credit - SECOND
+            require(take(self.storms[port], self.config.storm, moment), Reason.STORM)
         return FLOOD
 
     # -- control path ------------------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ class ClassifierConfig(Config):
     most_classes: u32 = 1_024
 
     def validate(self) -> None:
+        super().validate()
         if not 1 <= self.most_rules <= BLOCK * MOST_BLOCKS:
             raise ConfigError("most_rules", f"{self.most_rules} is not between 1 and {BLOCK * MOST_BLOCKS}")
         if not 6 <= self.most_classes <= 1 << 16:

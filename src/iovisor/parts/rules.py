@@ -24,6 +24,7 @@ MESSAGES: dict[int, type[IntEnum]] = {IpProtocol.ICMP: IcmpType, IpProtocol.ICMP
 class Action(IntEnum):
     DROP = 0
     ACCEPT = 1
+    REJECT = 2
 
 
 class Direction(IntEnum):
@@ -53,6 +54,7 @@ class RuleConfig(Config):
     icmp_type: u8 | str | None = None
     icmp_code: u8 | None = None
     flags: str | None = None
+    log: bool = False
 
     def validate(self) -> None:
         if self.source_ports != [] or self.destination_ports != []:
