@@ -5,6 +5,8 @@ check.py proved, never guessed.  Conditions become branches, so that nothing is 
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..language.integers import storage
 from ..language.layout import Field as Described
 from ..language.layout import Layout
@@ -234,21 +236,24 @@ class Computation(Memory):
         own = getattr(self, "call_" + expr.op, None)
         if own is not None:
             return own(expr)  # type: ignore[no-any-return]
-        outer, self.lent = self.lent, []
+        before = len(self.lent)
         found = self.target.lowerings[expr.op](self.target, self.whole, expr)
-        for slot in self.lent:
-            self.emit(f"call void @llvm.lifetime.end.p0(i64 -1, ptr {slot})")
-        self.lent = outer
+        for slot in self.lent[before:]:
+            self.end(slot)
         if self.target.loses(self.whole, expr):
             self.usable = set()
         return found  # type: ignore[no-any-return]
 
     def call_record(self, expr: ir.Call) -> Pointer:
+        return self.record(expr, self.slot)
+
+    def record(self, expr: ir.Call, room: Callable[[str, int], str]) -> Pointer:
+        """A new record, in a slot that `room` finds."""
         layout: type[Layout] = expr.statics[0]
         values = [self.integer(arg, 128 if f.bits > 64 else 64)
                   for arg, f in zip(expr.args, layout.fields.values(), strict=True)]
         self.at(expr.span)
-        address = self.slot(f"[{-(-layout.size // 8)} x i64]", 8)
+        address = room(f"[{-(-layout.size // 8)} x i64]", 8)
         known = [holds(f, self.interval(arg)) for f, arg in zip(layout.fields.values(), expr.args, strict=True)]
         words: dict[int, list[tuple[Described, str, bool]]] = {word: [] for word in range(0, layout.size, 8)}
         for described, value, fits in zip(layout.fields.values(), values, known, strict=True):

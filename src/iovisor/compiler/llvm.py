@@ -52,13 +52,18 @@ class Emitter(Computation):
     # -- statements -------------------------------------------------------------------------------------------------
 
     def run(self, body: list[ir.Stmt]) -> None:
+        begun = len(self.lent)
         for stmt in body:
             if not self.open:
-                return
+                break
             self.target.before(self, stmt)
             self.at(stmt.span)
             getattr(self, "stmt_" + type(stmt).__name__)(stmt)
-        self.target.before(self, None)
+            for var in self.ends.get(id(stmt), ()):
+                self.end(self.rooms.pop(var, ""))
+        else:
+            self.target.before(self, None)
+        del self.lent[begun:]
 
     def stmt_Let(self, stmt: ir.Let) -> None:
         self.let(stmt.var, stmt.value)
@@ -71,7 +76,11 @@ class Emitter(Computation):
         slots, kind = self.slots_of(var), var.type
         match kind:
             case ir.View() | ir.TableHandle():
-                pointer = self.pointer(value)
+                if isinstance(value, ir.Call) and value.op == "record" and var in self.mortal:
+                    pointer = self.record(value, self.lend)
+                    self.rooms[var] = pointer.address
+                else:
+                    pointer = self.pointer(value)
                 self.emit(f"store ptr {pointer.address}, ptr {slots.value}")
                 if isinstance(kind, ir.View) and kind.space == "packet":
                     self.emit(f"store i64 {pointer.offset}, ptr {slots.offset}")
@@ -127,7 +136,7 @@ class Emitter(Computation):
 
     def stmt_Block(self, stmt: ir.Block) -> None:
         after, bounds, helpers = self.name("after"), self.bounds, self.helpers
-        self.leaving[stmt.label] = (after, None)
+        self.leaving[stmt.label], self.floors[stmt.label] = (after, None), len(self.lent)
         self.run(stmt.body)
         self._gather(stmt.label)
         self.bounds = bounds if self.helpers == helpers else None
@@ -144,6 +153,7 @@ class Emitter(Computation):
     def stmt_Leave(self, stmt: ir.Leave) -> None:
         after, usable = self.leaving[stmt.label]
         self.leaving[stmt.label] = (after, set(self.usable) if usable is None else usable & self.usable)
+        self.abandon(self.floors[stmt.label])
         self.jump(after)
 
     def stmt_Loop(self, stmt: ir.Loop) -> None:
@@ -168,7 +178,7 @@ class Emitter(Computation):
             self.emit(f"store i64 {at}, ptr {counter}")
         self.split(self.value(f"icmp {'ult' if once else 'slt'} i64 {at}, {stop}"), body, after)
         self.label(body)
-        self.leaving[stmt.label] = (after, set(before))
+        self.leaving[stmt.label], self.floors[stmt.label] = (after, set(before)), len(self.lent)
         self.run(stmt.body)
         if self.open:
             step = self.value(f"add i64 {self.value(f'load i64, ptr {counter}')}, {stmt.step}")
@@ -199,6 +209,7 @@ class Emitter(Computation):
             self.run(value.body)
             value = value.value
         self.emit(f"store i32 {self.verdict_of(value)}, ptr {self.verdict}")
+        self.abandon()
         self.jump(self.exit)
 
     def stmt_Reject(self, stmt: ir.Reject) -> None:

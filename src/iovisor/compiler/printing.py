@@ -17,6 +17,7 @@ from .check import Checked
 from .debuginfo import DebugInfo
 from .errors import Span
 from .intervals import Interval, union
+from .lifetimes import lifetimes
 from .target import Target
 
 if TYPE_CHECKING:
@@ -85,7 +86,11 @@ class Printing:
         self.usable: set[ir.Var] = set()
         self.bounds: tuple[str, str] | None = None      # a target's pointers to the packet, good in this block
         self.helpers = 0
-        self.lent: list[str] = []                       # slots of the call being lowered
+        self.lent: list[str] = []                       # slots that will end, in the order they began
+        self.floors: dict[str, int] = {}                # how many there were where a block or a loop began
+        self.ends = lifetimes(self.program)
+        self.mortal = {var for ending in self.ends.values() for var in ending}
+        self.rooms: dict[ir.Var, str] = {}
         self.leaving: dict[str, tuple[str, set[ir.Var] | None]] = {}
         self.places = places(checked)
         self.shared = shared(checked.program)
@@ -135,13 +140,23 @@ class Printing:
         return result
 
     def lend(self, kind: str, align: int = 0) -> str:
-        """A slot that is free again when the call being lowered is done: LLVM gives its room to others."""
+        """A slot that will `end`, with the call being lowered if not before: LLVM then gives its room to others."""
         result = self.slot(kind, align)
         self.declare("declare void @llvm.lifetime.start.p0(i64, ptr)")
         self.declare("declare void @llvm.lifetime.end.p0(i64, ptr)")
         self.emit(f"call void @llvm.lifetime.start.p0(i64 -1, ptr {result})")
         self.lent.append(result)
         return result
+
+    def end(self, slot: str) -> None:
+        if slot in self.lent:
+            self.emit(f"call void @llvm.lifetime.end.p0(i64 -1, ptr {slot})")
+            self.lent.remove(slot)
+
+    def abandon(self, floor: int = 0) -> None:
+        """End what was lent since, on a way that leaves: or LLVM would keep room for it behind."""
+        for slot in self.lent[floor:]:
+            self.emit(f"call void @llvm.lifetime.end.p0(i64 -1, ptr {slot})")
 
     def helper(self, number: int, result: str, *args: str) -> str:
         """Call a kernel helper; arguments are `type operand`.  It may move the packet."""
@@ -162,6 +177,7 @@ class Printing:
         """Leave with a drop: always, or if the condition holds."""
         if when is None:
             self.emit(f"store i32 {reason}, ptr {self.reason}")
+            self.abandon()
             self.jump(self.rejected)
             return
         bad, good, bounds = self.name("bad"), self.name("good"), self.bounds
