@@ -34,6 +34,7 @@ from iovisor.testing.packets import (
     tcp,
     trailer,
     udp,
+    vlan,
 )
 from iovisor.wire import AddressOption, NeighborAdvertisement, NeighborSolicitation
 from iovisor.wire.ipv4 import IPv4
@@ -453,6 +454,52 @@ def test_fragments_that_overlap_end_the_datagram(bench: Bench) -> None:
     assert bench.send(IN / ipv4(**fields, mf=1) / bytes(64)) == []
     assert bench.send(IN / ipv4(**fields, offset=4, mf=1) / bytes(64)) == []
     assert bench.send(IN / ipv4(**fields, offset=8) / bytes(8)) == [], "the rest of it alone is not whole"
+
+
+def parts_for_us(bench: Bench, source: str, id: int, count: int = 1) -> list[Frame]:
+    return [IN / ipv4(src=source, dst="10.0.0.1", id=id, proto=1, mf=1, offset=n * 8) / bytes(64) for n in range(count)]
+
+
+def test_what_does_not_become_whole_is_told(bench: Bench) -> None:                      # 1122 3.3.2, 8200 4.5
+    first = IN / ipv4(src=A4, dst="10.0.0.1", id=9, proto=17, mf=1) / bytes(64)
+    first6 = to6("2001:db8:0::1") / fragment(next=17, offset=0, more=1, id=3) / bytes(64)
+    later = IN / ipv4(src=A4, dst="10.0.0.1", id=10, proto=17, offset=8) / bytes(64)
+    for frame in (first, first6, later):
+        assert bench.send(frame) == []
+    Clock.advance(60 * SECOND)
+    bench.router.give_up_parts()
+    assert bench.router.outbox == []
+    Clock.advance(SECOND)
+    bench.router.give_up_parts()
+    assert bench.router.outbox == [(0, error4(first, 11, 1)), (0, error6(first6, 3, 1))]
+    assert bench.router.drops == {Reason.FRAGMENTS: 3} and not bench.router.assembly.wholes
+
+
+def test_who_floods_with_fragments_pushes_out_himself(bench: Bench) -> None:
+    """Another host's datagram becomes whole meanwhile; what there is is bounded, and all of it is counted."""
+    whole = bytes(ipv4(src=A4, dst="10.0.0.1", id=5) / icmp(type=8, rest=7) / bytes(2000))
+    first, second = [bytes(ethernet(dst=R0, src=A, type=0x800))[:14] + part for part in cut(whole, 1500)]
+    for n in range(50):
+        bench.send(parts_for_us(bench, "10.0.0.66", n)[0])
+    assert bench.send(first) == []
+    for n in range(1000):
+        bench.send(parts_for_us(bench, "10.0.0.66", n)[0])
+    assert len(bench.router.assembly.wholes) == 64
+    assert len(bench.send(second)) == 2
+    for frame in parts_for_us(bench, "10.0.0.67", 1, 200):
+        bench.send(frame)
+    most = max(len(whole.pieces) for whole in bench.router.assembly.wholes.values())
+    assert most <= 128 and len(bench.router.assembly.wholes) <= 64
+    Clock.advance(61 * SECOND)
+    bench.router.give_up_parts()
+    assert bench.router.drops[Reason.FRAGMENTS] == 1000 + 200, "the first fifty came twice, and were the same"
+
+
+def test_a_vlan_is_not_routed_and_a_priority_is(bench: Bench) -> None:
+    packet = ipv4(src=A4, dst=B4) / udp(src=7, dst=9)
+    bench.dropped(IN / vlan(vid=5) / packet, Reason.TAGGED)
+    tagged = Packet(bytes(IN / vlan(vid=0, pcp=5) / packet), 0)
+    assert bench.router.run(tagged).argument == 1 and bytes(tagged) == bytes(out() / udp(src=7, dst=9))
 
 
 RR = bytes.fromhex("07 0b 04 00000000 00000000 00")

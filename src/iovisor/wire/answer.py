@@ -27,7 +27,7 @@ from .ipv4 import BROADCAST, IpProtocol, IPv4
 from .ipv4 import fill as fill4
 from .ipv4 import is_martian_source as is_martian_source4
 from .ipv4 import is_multicast as is_multicast4
-from .ipv6 import IPv6, is_martian_source, is_multicast
+from .ipv6 import IPv6, is_extension, is_martian_source, is_multicast
 from .ipv6 import fill as fill6
 from .tcp import Tcp, TcpFlag, segment_length
 
@@ -57,9 +57,10 @@ def may_answer6(pkt: Packet, eth: Ethernet, ip: IPv6, proto: u8, offset: int, ty
     """Whether a packet may be answered by the ICMPv6 error `type`, or by a reset.
 
     `proto` and `offset` are what `ipv6.skip_extensions` found; the cursor stands where it left it.  "Packet too big"
-    and "parameter problem" also answer packets to a group (RFC 4443 section 2.4 e).
+    and "parameter problem" also answer packets to a group (RFC 4443 section 2.4 e).  Behind more extension headers than
+    were looked at there may be an error: it is not answered.
     """
-    if is_martian_source(ip.src) or offset != 0:
+    if is_martian_source(ip.src) or offset != 0 or is_extension(proto):
         return False
     if (is_group(eth.dst) or is_multicast(ip.dst)) and not (
             type == Icmp6Type.TOO_BIG or type == Icmp6Type.PARAMETER_PROBLEM):

@@ -85,7 +85,8 @@ into a kernel table.  What is configured goes before what is fed.
 | `HEARD` | is ARP or discovery, and was taken note of |
 | `BAD_RESOLUTION` | is ARP or discovery, and malformed |
 | `ERRORS_LIMITED` | would have been answered with an error beyond the allowance |
-| `FRAGMENTS` | is a fragment for the router that contradicts itself |
+| `FRAGMENTS` | is a fragment for the router that contradicts others, came among too many, or waited in vain |
+| `TAGGED` | belongs to a VLAN; a tag that says a priority alone is taken off |
 | `QUEUE_FULL`, `NEIGHBORS_FULL` | waited for a neighbor among too many packets, or found no room for another neighbor |
 
 Those with an ICMP error of their own are dropped in silence only where RFC 1812 or RFC 4443 forbids an error.  Python

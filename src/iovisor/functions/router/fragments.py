@@ -6,14 +6,17 @@ parts that overlap end the datagram (RFC 5722, and RFC 1858 for what it was abus
 """
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from iovisor.language import SECOND
 from iovisor.wire.checksum import finish, of_data, of_ipv4
 from iovisor.wire.ipv4 import IPv4
 
-PATIENCE = 30 * SECOND          # RFC 1122 section 3.3.2 asks for 60 to 120 s of a host; an echo waits no longer
+PATIENCE = 60 * SECOND          # RFC 1122 section 3.3.2, RFC 8200 section 4.5
 MOST = 64                       # datagrams at a time
+MOST_PIECES = 128               # of one: 65,535 bytes in parts of 576
 COPIED = 0x80                   # RFC 791 section 3.1: this option goes into every part
 
 
@@ -52,6 +55,9 @@ def copied(options: bytes) -> bytes:
     return kept.ljust(-(-len(kept) // 4) * 4, b"\0")
 
 
+Key = tuple[Any, ...]           # port, source, and more
+
+
 @dataclass
 class Whole:
     """What came of a datagram."""
@@ -85,27 +91,44 @@ class Whole:
 
 
 class Assembly:
-    """Datagrams of which parts came."""
+    """Datagrams of which parts came, by port, source, and what else tells one from another.
+
+    Where there are too many, the source that has most of them loses its oldest: who sends parts without end pushes
+    out itself.  `gone` are those that ended without being whole, to be counted, and told of by `expired`.
+    """
 
     def __init__(self) -> None:
-        self.wholes: dict[tuple[object, ...], Whole] = {}
+        self.wholes: dict[Key, Whole] = {}
+        self.gone = 0                   # parts
 
-    def add(self, key: tuple[object, ...], moment: int, offset: int, more: bool, head: bytes,
+    def add(self, key: Key, moment: int, offset: int, more: bool, head: bytes,
             piece: bytes) -> tuple[bytes, bytes] | None:
         """Take a part; answers the head and payload of the datagram if that is whole now."""
-        self.wholes = {k: w for k, w in self.wholes.items() if moment - w.since <= PATIENCE}
         whole = self.wholes.get(key)
         if whole is None:
             if len(self.wholes) >= MOST:
-                del self.wholes[next(iter(self.wholes))]
+                shares = Counter(key[:2] for key in self.wholes)
+                worst = max(shares, key=lambda source: shares[source])
+                self.give_up(next(key for key in self.wholes if key[:2] == worst))
             whole = self.wholes[key] = Whole(moment)
         if offset == 0:
             whole.head = head
-        if not whole.add(offset, more, piece):
-            del self.wholes[key]
+        if len(whole.pieces) == MOST_PIECES or not whole.add(offset, more, piece):
+            self.gone += 1
+            self.give_up(key)
             return None
         body = whole.complete
         if body is None:
             return None
         del self.wholes[key]
         return whole.head, body
+
+    def give_up(self, key: Key) -> None:
+        self.gone += len(self.wholes.pop(key).pieces)
+
+    def expired(self, moment: int) -> list[tuple[Key, bytes]]:
+        """Give up what waited too long; answers the first part of each, where it came, with its head."""
+        late = [(key, whole) for key, whole in self.wholes.items() if moment - whole.since > PATIENCE]
+        for key, _ in late:
+            self.give_up(key)
+        return [(key, whole.head + whole.pieces[0]) for key, whole in late if 0 in whole.pieces]

@@ -50,6 +50,7 @@ from iovisor.wire.ipv6 import ALL_NODES, SOLICITED_NODE, IPv6, is_link_local, is
 from iovisor.wire.ipv6 import fill as fill6
 from iovisor.wire.neighbor import AddressOption, NeighborAdvertisement, OptionType
 from iovisor.wire.tcp import Tcp
+from iovisor.wire.vlan import PRIORITY_ONLY, vid_of
 
 from .family import Family
 from .settings import RouterConfig
@@ -129,8 +130,13 @@ class Path(Function):
     def receive(self, pkt: Packet, done: int) -> Verdict:
         """`done`: Python has seen to options already."""
         link = self.links[pkt.port]
-        eth = pkt.parse(Ethernet)
         require(link.mac != 0, Reason.NO_INTERFACE)
+        if pkt.tagged:
+            require(vid_of(pkt.tci) == PRIORITY_ONLY, Reason.TAGGED)
+            pkt.untag()
+            require(not pkt.tagged, Reason.TAGGED)
+        eth = pkt.parse(Ethernet)
+        require(not is_group(eth.src), Reason.MALFORMED)
         if eth.type == EtherType.ARP:
             require(eth.dst == link.mac or eth.dst == BROADCAST, Reason.NOT_OURS)
             return self.resolve4(pkt, eth, link)

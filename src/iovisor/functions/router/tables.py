@@ -46,6 +46,7 @@ class Reason(Reasons):
     FRAGMENTS = auto()
     QUEUE_FULL = auto()
     NEIGHBORS_FULL = auto()
+    TAGGED = auto()
 
 
 class RouteKind(IntEnum):

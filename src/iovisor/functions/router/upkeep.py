@@ -27,7 +27,7 @@ from iovisor.language.verdicts import DROP_KIND, FORWARD_KIND, PUNT_KIND
 from iovisor.wire.aggregate import segments
 from iovisor.wire.checksum import finish, is_right, of_data, of_ipv4, pseudo_ipv6
 from iovisor.wire.ethernet import Ethernet
-from iovisor.wire.icmp import IcmpType, Unreachable
+from iovisor.wire.icmp import IcmpType, TimeExceeded, Unreachable
 from iovisor.wire.icmp6 import Icmp6Type
 from iovisor.wire.ipv4 import IpProtocol, IPv4
 from iovisor.wire.ipv6 import ALL_NODES, Fragment, IPv6, is_link_local, multicast_mac
@@ -350,6 +350,7 @@ class Upkeep(Path):
         size, key = ip.ihl * 4, (packet.port, ip.src, ip.dst, ip.id, ip.proto)
         whole = self.assembly.add(key, now(), ip.offset * 8, bool(ip.mf), bytes(data[:14 + size]),
                                   bytes(data[14 + size:14 + ip.length]))
+        self.lose_parts()
         if whole is None:
             return
         head, body = whole
@@ -359,10 +360,10 @@ class Upkeep(Path):
 
     def reassemble6(self, packet: Packet) -> None:
         data = packet.data
-        ip, part = IPv6.decode(data[14:]), Fragment.decode(data[54:])
         if len(data) < 62:
             self.lose(Reason.MALFORMED)
             return
+        ip, part = IPv6.decode(data[14:]), Fragment.decode(data[54:])
         if part.more and (ip.length - 8) % 8:
             packet.cursor = 0
             eth, header = packet.parse(Ethernet, IPv6)
@@ -370,7 +371,8 @@ class Upkeep(Path):
                                                Icmp6Type.PARAMETER_PROBLEM << 8, 4, Reason.FRAGMENTS))
             return
         whole = self.assembly.add((packet.port, ip.src, ip.dst, part.id), now(), part.offset * 8, bool(part.more),
-                                  bytes(data[:54]) + bytes([part.next]), bytes(data[62:54 + ip.length]))
+                                  bytes(data[:62]), bytes(data[62:54 + ip.length]))
+        self.lose_parts()
         if whole is None:
             return
         head, body = whole
@@ -390,6 +392,28 @@ class Upkeep(Path):
             return
         for frame in cut6(bytes(answer.data), self.links[packet.port].mtu, part.id):
             self.send(frame, verdict.argument)
+
+    def lose_parts(self) -> None:
+        for _ in range(self.assembly.gone):
+            self.lose(Reason.FRAGMENTS)
+        self.assembly.gone = 0
+
+    @every(1)
+    def give_up_parts(self) -> None:
+        """Tell who sent the first part of what does not become whole (RFC 1122 section 3.3.2, RFC 8200 section 4.5)."""
+        for (port, *_), frame in self.assembly.expired(now()):
+            packet = Packet(frame, port)
+            if frame[12:14] == b"\x08\0":
+                eth, ip = packet.parse(Ethernet, IPv4)
+                verdict = self.refuse4(packet, eth, ip, self.links[port],
+                                       IcmpType.TIME_EXCEEDED << 8 | TimeExceeded.REASSEMBLY, 0, Reason.FRAGMENTS)
+            else:
+                eth, six = packet.parse(Ethernet, IPv6)
+                verdict = self.refuse6(packet, eth, six, self.links[port],
+                                       Icmp6Type.TIME_EXCEEDED << 8 | TimeExceeded.REASSEMBLY, 0, Reason.FRAGMENTS)
+            if verdict.kind == FORWARD_KIND:
+                self.send(packet, verdict.argument)
+        self.lose_parts()
 
     # -- router advertisements -----------------------------------------------------------------------------------------
 
