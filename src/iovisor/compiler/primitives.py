@@ -48,7 +48,7 @@ OPERATIONS: dict[str, Effects] = {
     "touch": Effects("clock", "table"), "count": Effects("", "table"),
     "now": Effects("clock"), "instant": Effects("clock"), "hash": Effects(), "random": Effects("clock", "clock"),
     "record": Effects(), "punt": Effects("packet", "events"), "notify": Effects("packet", "events"),
-    "within": Effects(),
+    "within": Effects(), "queue": Effects("", "queue"),
 }
 
 
@@ -236,6 +236,12 @@ def _meta(build: Expressions, request: Request) -> Value:
     if not (isinstance(kind, Static) and isinstance(kind.value, type) and issubclass(kind.value, Metadata)):
         raise CompileError(f"`{request.name}` takes a Metadata class, this is {describe(kind)}", request.span)
     return call("meta", request.span, ir.View(kind.value, "memory"), statics=(kind.value,))
+
+
+@primitive(Packet.queue)
+def _queue(build: Expressions, request: Request) -> Value:
+    (number,) = bound(build, request, "number")
+    return effect(build, "queue", request.span, build.integer(request.node, number))
 
 
 @primitive(Packet.retag)

@@ -36,6 +36,7 @@ from .instance import Instance
 from .joins import Absence, PortRef
 from .mending import EdgeChange
 from .network import Network
+from .queues import Waiting
 from .removal import close_all
 from .revision import Draft
 from .running import Running
@@ -45,6 +46,6 @@ from .watch import Seen, Watch
 
 __all__ = [
     "Absence", "Attachment", "Balance", "Capture", "Device", "Disagreement", "Draft", "Edge", "EdgeChange", "Filter",
-    "Instance", "Network", "PortRef", "Running", "Seen", "Share", "Storm", "Tap", "Trace", "Traffic", "Veth", "Watch",
-    "close_all",
+    "Instance", "Network", "PortRef", "Running", "Seen", "Share", "Storm", "Tap", "Trace", "Traffic", "Veth",
+    "Waiting", "Watch", "close_all",
 ]

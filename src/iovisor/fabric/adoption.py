@@ -5,7 +5,7 @@
      "instances": {"lan": {"kind": "iovisor.functions.switch:Switch", "configuration": {"ageing": 60000000000},
                            "versions": {}}},
      "joins": [{"at": ["lan", 0], "edge": [5000, true, 1500], "peer": null, "wire": 0, "before": [0, 0, 0, 0],
-                "attachment": {"kind": "device", "name": "eth1"}, "ours": [null, true, []], "absence": null,
+                "attachment": {"kind": "device", "name": "eth1"}, "ours": [null, true, [], false], "absence": null,
                 "generation": 0}]}
 
 A kind is found again by importing it, so it stands in a module under its own name.
@@ -44,7 +44,7 @@ def describe(name: str, generation: int, device: int, devices: Devices, kept: di
                    "peer": join.peer and [join.peer.instance, join.peer.port],
                    "wire": join.wire, "before": [number for traffic in join.before for number in astuple(traffic)],
                    "attachment": join.attachment and attachments.document(join.attachment),
-                   "ours": [join.ours.namespace, join.ours.promiscuous, join.ours.macs],
+                   "ours": [join.ours.namespace, join.ours.promiscuous, join.ours.macs, join.ours.queued],
                    "absence": join.absence and [join.absence.reason, join.absence.since],
                    "generation": join.generation}
                   for at, join in joins.items()]}
@@ -60,8 +60,8 @@ def joins(document: Any) -> dict[PortRef, Join]:
         for entry in document["joins"]}
 
 
-def _ours(namespace: list[int] | None, promiscuous: bool, macs: list[str]) -> Ours:
-    return Ours((namespace[0], namespace[1]) if namespace else None, promiscuous, tuple(macs))
+def _ours(namespace: list[int] | None, promiscuous: bool, macs: list[str], queued: bool = False) -> Ours:
+    return Ours((namespace[0], namespace[1]) if namespace else None, promiscuous, tuple(macs), queued)
 
 
 def functions(document: Any) -> Iterator[tuple[str, Function, dict[str, int]]]:

@@ -40,6 +40,8 @@ from ..kernel.interfaces import Interface
 from ..kernel.namespaces import delete
 from ..kernel.netlink import Request
 from ..language.addresses import mac_address, mac_text
+from ..language.queues import Queues
+from . import queues
 from .attachments import Device, Share, Tap, Veth
 from .edges import Edge
 from .joins import Join, Ours, PortRef
@@ -220,6 +222,16 @@ class Devices:
             self.netlink.submit(interfaces.change(found.index, promiscuous=True))
             join.ours = replace(join.ours, promiscuous=True)
 
+    def queue(self, join: Join, wanted: Queues | None) -> None:
+        """Give the device of a join these queues; with None, those it came with."""
+        assert join.edge is not None
+        if wanted is not None:
+            queues.arrange(self.netlink, join.edge.index, wanted, join.ours.queued)
+            join.edge, join.ours = replace(join.edge, peer=False), replace(join.ours, queued=True)
+        elif join.ours.queued:
+            queues.dissolve(self.netlink, join.edge.index)
+            join.ours = replace(join.ours, queued=False)
+
     # -- starting ---------------------------------------------------------------------------------------------------
 
     def start(self, wanted: Iterable[Join]) -> None:
@@ -263,6 +275,8 @@ class Devices:
                 going.then(self.taps.pop(at).close)
             if join.ours.namespace is not None and isinstance(join.attachment, Veth):
                 going.then(partial(_forget, join.attachment, join.ours.namespace))
+            if join.ours.queued and join.edge is not None and join.absence is None:
+                queues.dissolve(self.netlink, join.edge.index)
             if join.edge is not None and join.absence is None:
                 undone = [neighbours.refuse(join.edge.index, _packed(mac)) for mac in join.ours.macs]
                 if join.ours.promiscuous and join.edge.index not in promiscuous:

@@ -25,12 +25,14 @@ class PortRef:
 class Ours:
     """What was made or changed for an edge beside its device, and is undone with it.
 
-    `namespace`: the identity of the one created; `promiscuous`: the device was made so; `macs` it was told to accept.
+    `namespace`: the identity of the one created; `promiscuous`: the device was made so; `macs` it was told to accept;
+    `queued`: its queues are ours.
     """
 
     namespace: tuple[int, int] | None = None
     promiscuous: bool = False
     macs: tuple[str, ...] = ()
+    queued: bool = False
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ class Mending:
             self._network._shut(at)
         self._network._devices.lost(at)
         join.absence = Absence(reason, time.time())
-        join.ours = replace(join.ours, promiscuous=False, macs=())
+        join.ours = replace(join.ours, promiscuous=False, macs=(), queued=False)
         self._names.pop(at, None)
         return reason
 

@@ -34,6 +34,7 @@ from ..targets.bpf_loaded import RING
 from ..wire.aggregate import segments
 from . import adoption, edges, grace, memory, revision, shares, upgrade
 from . import capture as capturing
+from . import queues as waiting
 from . import watch as watching
 from .attachments import Attachment
 from .balance import Balance, retire
@@ -46,6 +47,7 @@ from .instance import INGRESS, Instance
 from .joins import Absence, Join, PortRef
 from .mending import EdgeChange, Mending
 from .pins import Place, Unpinned
+from .queues import Waiting
 from .removal import Removal, close_all
 from .revision import Draft
 from .slowpath import Served, SlowPath, finished
@@ -261,6 +263,9 @@ class Network(Wiring):
             if bytes(former.record()) != bytes(instance.function.config.record()):
                 with instance.renewing(self._inline(instance)):
                     pass
+            for at, join in self.joins.items():
+                if at.instance == name and join.edge is not None and join.absence is None:
+                    self._queue(at)
             undo.pop_all()
 
     def upgrade(self, name: str, kind: type[Function] | None = None) -> Function:
@@ -338,6 +343,13 @@ class Network(Wiring):
         found = self._passed(*self._joined(port))
         self._rest()
         return found
+
+    def queues(self, port: str | PortRef) -> list[Waiting]:
+        """The queues of a port's device, if a function gave it some: what they sent, dropped, and hold."""
+        _, join = self._joined(port)
+        if join.edge is None or not join.ours.queued or join.missing() is not None:
+            return []
+        return waiting.listing(self._devices.netlink, join.edge.index)
 
     @property
     def drops(self) -> dict[str, dict[str, int]]:

@@ -124,6 +124,7 @@ class Wiring:
     def _open(self, at: PortRef) -> None:
         """Lead packets from a device to a port and back."""
         instance, join = self._instance(at.instance), self.joins[at]
+        self._queue(at)
         with rcu.expedited():
             self._lead_out(at)
             if join.shared:
@@ -142,6 +143,14 @@ class Wiring:
             else:
                 with edges.entry(at.port, door, count) as entry:
                     join.links.append(self._tcx(at, entry, join.edge.index, Direction.INGRESS))
+
+    def _queue(self, at: PortRef) -> None:
+        """Give the device of a port the queues that the function wants there."""
+        join, wanted = self.joins[at], self.instances[at.instance].function.queues(at.port)
+        if wanted is not None and join.shared:
+            raise ValueError(f"{at}: a share of a device has no queues of its own: attach all of it")
+        if wanted is not None or join.ours.queued:
+            self._devices.queue(join, wanted)
 
     def _open_share(self, at: PortRef) -> None:
         instance, join = self.instances[at.instance], self.joins[at]

@@ -19,7 +19,7 @@ silently.
 
 from __future__ import annotations
 
-from . import addresses, assembler, filesystem, interfaces, neighbours, offloads, rcu, routes
+from . import addresses, assembler, filesystem, interfaces, neighbours, offloads, queueing, rcu, routes
 from .btf import Btf, Types
 from .capabilities import Capability
 from .contexts import SocketBuffer, xdp_context
@@ -50,6 +50,6 @@ __all__ = [
     "Monitor", "Netlink", "NetlinkError", "NetworkNamespace", "Program", "ProgramFlag", "ProgramInfo",
     "ProgramKind", "ProgramSpec", "Request", "RingBuffer", "SocketBuffer", "Tap", "TestRun", "Topic",
     "Types", "Update", "VerifierRejection", "XdpMode", "addresses", "assembler", "attached", "available",
-    "filesystem", "interfaces", "neighbours", "offloads", "possible_cpus", "rcu", "require", "ring_spec",
+    "filesystem", "interfaces", "neighbours", "offloads", "possible_cpus", "queueing", "rcu", "require", "ring_spec",
     "routes", "statistics_enabled", "temporary", "unpin", "xdp_context",
 ]

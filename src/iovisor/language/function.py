@@ -28,6 +28,7 @@ from .errors import DeclarationError, Reject
 from .layout import Record
 from .packet import Packet
 from .ports import MOST, Family, Ports, is_port
+from .queues import Queues
 from .tables import TABLES, Declared, Home, PythonHome, Table, TableSpec, declare
 from .verdicts import DROP_KIND, PUNT_KIND, Dropped, Reasons, Verdict, drop
 
@@ -124,6 +125,11 @@ class Function:
 
     def configure(self, old: Any, new: Any) -> None:
         """Bring the tables from `old` (None at first) to `new`, writing only what differs."""
+
+    def queues(self, port: int) -> Queues | None:
+        """The queues that the device of a port shall have, as configured now; None for those it has.  Of all or of
+        those it declares; what it says is asked when a port is attached and when the configuration changes."""
+        return None
 
     # -- running ---------------------------------------------------------------------------------------------------
 

@@ -37,13 +37,14 @@ FARTHEST = 0x7fff               # no view begins beyond this byte; the kernel's 
 class Packet:
     """A frame that came in through `port`, a number of the function that sees it."""
 
-    __slots__ = ("cursor", "data", "epoch", "metadata", "port", "segment", "tci", "told", "tpid")
+    __slots__ = ("cursor", "data", "epoch", "metadata", "port", "queued", "segment", "tci", "told", "tpid")
 
     def __init__(self, data: bytes, port: int = 0) -> None:
         self.data, self.port = bytearray(data), port
         self.cursor = self.epoch = 0
         self.tci = self.tpid = 0
         self.segment = 0        # bytes of transport payload in each segment of an aggregate; zero of a single frame
+        self.queued = 0         # the queue of its device in which it will wait; zero for the usual one
         self.metadata: dict[type[Metadata], Metadata] = {}
         self.told: list[Record] = []        # what `notify` was given, for who runs the packet
         self._lift()
@@ -122,6 +123,10 @@ class Packet:
         """
         self.told.append(type(event).decode(bytes(event)))
         return True
+
+    def queue(self, number: int) -> None:
+        """Let it wait in that queue of the device by which it leaves: one of those in `Function.queues`."""
+        self.queued = number & 0xffff
 
     # -- the outer VLAN tag -------------------------------------------------------------------------------------
 

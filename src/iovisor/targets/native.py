@@ -162,6 +162,11 @@ class Native(Target):
     def segment(self, emit: Emitter, call: ir.Call) -> str:
         return "0"
 
+    @lowers("queue")
+    def queue(self, emit: Emitter, call: ir.Call) -> None:
+        """No device, no queue."""
+        emit.integer(call.args[0], 64)
+
     @lowers("meta")
     def meta(self, emit: Emitter, call: ir.Call) -> Pointer:
         return Pointer(self.word(emit, METADATA, "ptr"))

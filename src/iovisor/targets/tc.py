@@ -23,12 +23,13 @@ from .bpf import AGGREGATE, BARE, MAP_BY_INDEX, SINGLE, TAIL_CALL, Bpf
 
 NEAR = 256      # headers that end before this byte are pulled at the beginning
 
-LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, CB, CLASS = 0, 8, 16, 20, 24, 28, 48, 72
+LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, PRIORITY, CB, CLASS = 0, 8, 16, 20, 24, 28, 32, 48, 72
 DATA, DATA_END, GSO_SIZE = 76, 80, 176
 STORE_BYTES, L4_CSUM, VLAN_PUSH, VLAN_POP, LOAD_BYTES, CHANGE_TAIL, PULL, CHANGE_HEAD, ADJUST_ROOM = \
     9, 11, 18, 19, 26, 38, 39, 43, 50
 PSEUDO_HEADER, MANGLED_ZERO = 0x10, 0x20
 MAC_LEVEL = 1   # BPF_ADJ_ROOM_MAC
+QUEUES = 1 << 16        # the handle of a device's queues, 1:
 
 
 class Tc(Bpf):
@@ -201,6 +202,14 @@ class Tc(Bpf):
     @lowers("segment")
     def segment(self, emit: Emitter, call: ir.Call) -> str:
         return emit.value(f"and i64 {self.word(emit, GSO_SIZE)}, 65535")
+
+    @lowers("queue")
+    def queue(self, emit: Emitter, call: ir.Call) -> None:
+        """A priority that is the number of a class is what HTB goes by, before any filter."""
+        cut = emit.value(f"and i64 {emit.integer(call.args[0], 64)}, 65535")
+        wide = emit.value(f"or i64 {cut}, {QUEUES}")
+        emit.emit(f"store volatile i32 {emit.value(f'trunc i64 {wide} to i32')}, "
+                  f"ptr {emit.offset('%ctx', PRIORITY)}, align 4")
 
     @lowers("meta")
     def meta(self, emit: Emitter, call: ir.Call) -> Pointer:
