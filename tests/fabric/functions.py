@@ -53,6 +53,14 @@ class ThroughAgain(Through):
         return forward(self.inside)
 
 
+class ThroughFlooding(Through):
+    """The same, but it floods, and so needs what floods."""
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        self.seen.add(pkt.port, bytes=len(pkt))
+        return FLOOD
+
+
 class Differs(Function):
     """The ports of `Through` and a table that is laid out differently."""
 

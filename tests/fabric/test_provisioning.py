@@ -9,9 +9,11 @@ from contextlib import ExitStack
 import pytest
 
 from iovisor.fabric import Edge, Network, Veth, close_all
+from iovisor.fabric.edges import Door
 from iovisor.functions.switch import Switch
 from iovisor.kernel import Map, Netlink, interfaces
-from tests.fabric.functions import Through
+from iovisor.targets.bpf import FLOOD_SLOT
+from tests.fabric.functions import Through, ThroughFlooding
 from tests.fabric.hosts import Place
 from tests.fabric.test_network import exchange
 
@@ -100,6 +102,31 @@ def test_networks_come_and_go_and_leave_nothing(place: Places, nightly: bool) ->
             small(f"n{number}", at).close()
         assert {found.index for found in interfaces.listing(netlink)} == devices
     assert descriptors() == before
+
+
+def test_who_never_floods_holds_nothing_to_flood_by(place: Places) -> None:
+    """Until an image takes over that does, of the same instance or in a revision."""
+    at = place(2)
+    with Network("still", namespace=at.switching) as net:
+        wall = net.add("wall", Through())
+        for port, host in zip(("wall:inside", "wall:outside"), at.hosts, strict=True):
+            net.attach(port, host.edge)
+        flooding = Door(wall.loaded.slots, FLOOD_SLOT)
+        assert not wall.floods and not wall.behind(flooding)
+        exchange(*at.hosts)
+        net.upgrade("wall", ThroughFlooding)
+        assert wall.behind(flooding)
+        exchange(*at.hosts)
+        assert net.balance().holds and net.drops == {}
+    with Network("draft", namespace=at.switching) as net:
+        wall = net.add("wall", Through())
+        for port, host in zip(("wall:inside", "wall:outside"), at.hosts, strict=True):
+            net.attach(port, host.edge)
+        with net.revision() as draft:
+            draft.upgrade("wall", ThroughFlooding)
+        assert wall.behind(Door(wall.loaded.slots, FLOOD_SLOT))
+        exchange(*at.hosts)
+        assert net.balance().holds and net.drops == {}
 
 
 def test_many_networks_end_together(place: Places) -> None:

@@ -263,11 +263,13 @@ def test_a_program_that_is_not_the_image_is_told(place: Places) -> None:
         one, other = net.add("one", Through()), net.add("other", Pairs())
         net.attach("one:outside", at.hosts[0].edge)
         door, way = one.door("ingress"), one.exit(1)
-        assert one.loaded.programs["ingress"].fd        # open, or it would go, and its maps, with its place in the slot
-        door.array.store(door.slot.to_bytes(4, "little"), other.loaded.programs["ingress"])
-        found = net.trace(QUERY, "one:inside").disagreements
-        assert "the program that runs has the tag" in found[0].text
-        way.array.delete(way.slot.to_bytes(4, "little"))
-        trace = net.trace(QUERY, "one:inside")
+        # Held, or it would go, and its maps, with its place in the slot.
+        with one.loaded.programs["ingress"].held():
+            door.array.store(door.slot.to_bytes(4, "little"), other.loaded.programs["ingress"])
+            found = net.trace(QUERY, "one:inside").disagreements
+            assert "the program that runs has the tag" in found[0].text
+            way.array.delete(way.slot.to_bytes(4, "little"))
+            trace = net.trace(QUERY, "one:inside")
+            one.settle()
         assert trace.drops == {"one": {"UNWIRED": 1}}
         assert "the kernel has no program for one:1, which is joined" in trace.disagreements[1].text

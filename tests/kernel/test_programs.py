@@ -146,6 +146,17 @@ def test_maps_are_named_by_index() -> None:
                 assert other.lookup(bytes(4)) == struct.pack("=Q", 1)
 
 
+def test_a_program_keeps_what_is_bound_to_it() -> None:
+    with Program.load(PASS) as program:
+        with Map.create(MapSpec("bound", MapKind.ARRAY, 4, 4, 1)) as made:
+            program.bind(made)
+            made.update(bytes(4), b"kept")
+            number = made.id
+        assert program.map_ids() == [number]
+        with Map.from_id(number) as found:
+            assert found.lookup(bytes(4)) == b"kept"
+
+
 def test_tail_calls_reach_the_next_program() -> None:
     root = ProgramSpec("root", ProgramKind.SCHED_CLS, assemble(tail_call(0, 1), leave(2)))
     with Map.create(MapSpec("stages", MapKind.PROGRAM_ARRAY, 4, 4, 2)) as stages:

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 from ..language.function import Function
+from ..language.verdicts import FLOOD_KIND
 from . import ir
 from .backend import BACKEND, Job
 from .build import Builder
@@ -88,7 +89,8 @@ def compile(kind: type[Function], target: Target, entry: str = "ingress", cache:
     dump("asm", kind, entry, target, lambda: product.assembly)
     whole = product.code, b"", b"", b""
     code, btf, functions, lines = open_object(product.code, target.section) if target.section else whole
-    image = Image(kind.__name__, entry, target.identity, code, maps, btf, functions, lines, product.assembly)
+    floods = any(isinstance(node, ir.MakeVerdict) and node.kind == FLOOD_KIND for node in ir.walk(checked.program))
+    image = Image(kind.__name__, entry, target.identity, code, maps, btf, functions, lines, product.assembly, floods)
     if cache is not None:
         cache.keep(kind, entry, target, image, Dependencies.of(builder))
     return Compiled(image, Timing(frontend, product.seconds, waiting), False)

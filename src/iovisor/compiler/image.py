@@ -15,7 +15,9 @@ from .errors import BackendError
 
 @dataclass(frozen=True)
 class Image:
-    """`maps` names the platform's maps and the function's tables in the order the code numbers them."""
+    """`maps` names the platform's maps and the function's tables in the order the code numbers them; whether it may ask
+    for a flood, `floods` says.
+    """
 
     kind: str
     entry: str
@@ -26,6 +28,7 @@ class Image:
     func_info: bytes = b""
     line_info: bytes = b""
     assembly: str = field(default="", repr=False)
+    floods: bool = True
 
     @property
     def instructions(self) -> int:

@@ -28,9 +28,10 @@ passes an edge that leads nowhere.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import ParamSpec
 
 from ..kernel import AttachType, Map, Program, ProgramKind, ProgramSpec
 from ..kernel.assembler import (
@@ -77,6 +78,17 @@ TAIL_CALLS = 33
 WIRE_BITS, INGRESS_FLAG = 24, 1
 FROM_PYTHON = 1 << WIRE_BITS - 1        # in the mark: the frame came from Python, and brings no metadata
 SEGMENTS = 1                    # BPF_MTU_CHK_SEGS: what an aggregate will be cut into counts, not the aggregate
+BLANKS = 0x7d1a2b3c, 0x7d4c5e6f     # stand for what differs from network to network: what remains is assembled once
+SHAPES = 4096
+Lines = list[Line]
+Shape = ParamSpec("Shape")
+
+
+def code(lines: Callable[Shape, Lines]) -> Callable[Shape, bytes]:
+    """The bytes of a program, kept for the next of its shape, which is what the arguments say."""
+    def assembled(*shape: Shape.args, **named: Shape.kwargs) -> bytes:
+        return assemble(*lines(*shape, **named))
+    return lru_cache(SHAPES)(assembled)     # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -110,32 +122,37 @@ class Count:
     number: int
     account: Map
 
-    def passed(self, label: str = "counted", array: int = 0) -> list[Line]:
-        """Add one packet.  R6 holds the context; R0 to R5 are lost.
-
-        Who counts in two places gives the second a label; `array` is the place of the map among the program's.
-        """
-        if self.number < 0:
-            return []
-        at = 16 * self.number
-        return [*_value(array), jump_if(R0, "==", 0, label), *_add(at, 1), load(R2, R6, LENGTH, 4),
-                *_add(at + 8, R2), Label(label)]
-
-    def total(self, number: Total, by: int = 1) -> list[Line]:
-        """Add one to a number of the account, or so many."""
-        return [*_value(1), jump_if(R0, "==", 0, f"total{number}"), *_add(8 * number, by), Label(f"total{number}")]
-
-    def lost(self, reason: Dropped) -> list[Line]:
-        """Add a drop of the fabric."""
-        return [*_value(1), jump_if(R0, "==", 0, f"lost{reason}"), *_add(8 * reason, 1), Label(f"lost{reason}")]
-
-    def dropped(self, reason: Dropped) -> list[Line]:
-        """Count a drop of the fabric and drop."""
-        return [*self.lost(reason), leave(DROP)]
-
     @property
     def maps(self) -> list[Map]:
+        """The first two of a program that counts."""
         return [self.array, self.account]
+
+
+def counted(number: int, label: str = "counted", array: int = 0) -> list[Line]:
+    """Add one packet to a number.  R6 holds the context; R0 to R5 are lost.
+
+    Who counts in two places gives the second a label; `array` is the place of the map among the program's.
+    """
+    if number < 0:
+        return []
+    at = 16 * number
+    return [*_value(array), jump_if(R0, "==", 0, label), *_add(at, 1), load(R2, R6, LENGTH, 4),
+            *_add(at + 8, R2), Label(label)]
+
+
+def total(number: Total, by: int = 1) -> list[Line]:
+    """Add one to a number of the account, or so many."""
+    return [*_value(1), jump_if(R0, "==", 0, f"total{number}"), *_add(8 * number, by), Label(f"total{number}")]
+
+
+def lost(reason: Dropped) -> list[Line]:
+    """Add a drop of the fabric."""
+    return [*_value(1), jump_if(R0, "==", 0, f"lost{reason}"), *_add(8 * reason, 1), Label(f"lost{reason}")]
+
+
+def dropped(reason: Dropped) -> list[Line]:
+    """Count a drop of the fabric and drop."""
+    return [*lost(reason), leave(DROP)]
 
 
 def _value(array: int) -> list[Line]:
@@ -150,10 +167,14 @@ def _add(offset: int, what: Register | int) -> list[Line]:
 
 def entry(port: int, door: Door, count: Count, claim: Map | None = None) -> Program:
     """A packet comes out of a device and into a function; `claim` is what others are told who has the device."""
-    return loaded(f"entry{port}", [
-        move(R6, R1), *([map_index(R2, 3)] if claim else []), *begin(port),
-        *count.passed(), move(R1, R6), tail_call(2, door.slot),
-        *count.dropped(Dropped.UNWIRED)], [*count.maps, door.array, *([claim] if claim else [])])
+    return loaded(f"entry{port}", _entry(port, door.slot, count.number, claim is not None),
+                  [*count.maps, door.array, *([claim] if claim else [])])
+
+
+@code
+def _entry(port: int, slot: int, number: int, claimed: bool) -> Lines:
+    return [move(R6, R1), *([map_index(R2, 3)] if claimed else []), *begin(port),
+            *counted(number), move(R1, R6), tail_call(2, slot), *dropped(Dropped.UNWIRED)]
 
 
 def leaving(port: int, door: Door, count: Count) -> Program:
@@ -161,26 +182,31 @@ def leaving(port: int, door: Door, count: Count) -> Program:
 
     It finds no metadata: what the machine itself sends comes by here too, and has something else in that place.
     """
-    return loaded(f"leaving{port}", [
-        move(R6, R1), *begin(port), move(R1, R6), tail_call(2, door.slot), *count.dropped(Dropped.UNWIRED)],
-        [*count.maps, door.array])
+    return loaded(f"leaving{port}", _leaving(port, door.slot), [*count.maps, door.array])
+
+
+@code
+def _leaving(port: int, slot: int) -> Lines:
+    return [move(R6, R1), *begin(port), move(R1, R6), tail_call(2, slot), *dropped(Dropped.UNWIRED)]
 
 
 def output(edge: Edge, count: Count) -> Program:
     """Out of a device."""
-    helper = Helper.REDIRECT_PEER if edge.peer else Helper.REDIRECT
-    device = BLANKS[0]
-    return loaded(f"out{edge.index}", [
-        move(R6, R1), *fits(replace(edge, index=device), count), *count.passed(), move(R1, device), move(R2, 0),
-        call(helper), leave()], count.maps, blanks=(edge.index,))
+    return loaded(f"out{edge.index}", _output(edge.peer, edge.mtu, count.number), count.maps, blanks=(edge.index,))
 
 
-def fits(edge: Edge, count: Count) -> list[Line]:
+@code
+def _output(peer: bool, mtu: int, number: int) -> Lines:
+    return [move(R6, R1), *fits(Edge(BLANKS[0], peer, mtu)), *counted(number), move(R1, BLANKS[0]), move(R2, 0),
+            call(Helper.REDIRECT_PEER if peer else Helper.REDIRECT), leave()]
+
+
+def fits(edge: Edge) -> list[Line]:
     """Drop what is too long for the device."""
     if not edge.mtu:
         return []
     return [load(R2, R6, LENGTH, 4), jump_if(R2, "<=", edge.mtu + ETHERNET, "fits"),
-            *_asked(edge.index), jump_if(R0, "s<=", 0, "fits"), *count.dropped(Dropped.TOO_LONG), Label("fits")]
+            *_asked(edge.index), jump_if(R0, "s<=", 0, "fits"), *dropped(Dropped.TOO_LONG), Label("fits")]
 
 
 def _asked(device: int | Register) -> list[Line]:
@@ -204,37 +230,51 @@ class Crossing:
 
 def hop(port: int, door: Door, count: Count, crossing: Crossing) -> Program:
     """Into the next function, through its `port`."""
-    return loaded(f"hop{port}", [
-        move(R6, R1), load(R7, R6, CB, 4), compute(R7, ">>", 16), compute(R7, "+", 1 | crossing.made << 8),
-        move(R8, R7), compute(R8, "&", 0xff), jump_if(R8, ">", MOST_HOPS, "looping"),
-        jump_if(R7, ">=", TAIL_CALLS - crossing.needed << 8, "around"),
-        compute(R7, "<<", 16), compute(R7, "|", port), store(R6, CB, R7, 4),
-        *count.passed(), *crossing.received.passed("received", 3), move(R1, R6), tail_call(2, door.slot),
-        *count.dropped(Dropped.UNWIRED),
-        Label("around"), *count.total(Total.ROUND),
-        compute(R8, "<<", WIRE_BITS), compute(R8, "|", BLANKS[1]), store(R6, MARK, R8, 4),
-        move(R1, BLANKS[0]), move(R2, INGRESS_FLAG), call(Helper.REDIRECT), leave(),
-        Label("looping"), *count.dropped(Dropped.HOPS)], [*count.maps, door.array, crossing.received.array],
-        blanks=(crossing.device, crossing.wire))
+    return loaded(f"hop{port}", _hop(port, door.slot, count.number, crossing.received.number, crossing.made,
+                                     crossing.needed),
+                  [*count.maps, door.array, crossing.received.array], blanks=(crossing.device, crossing.wire))
+
+
+@code
+def _hop(port: int, slot: int, sent: int, received: int, made: int, needed: int) -> Lines:
+    return [move(R6, R1), load(R7, R6, CB, 4), compute(R7, ">>", 16), compute(R7, "+", 1 | made << 8),
+            move(R8, R7), compute(R8, "&", 0xff), jump_if(R8, ">", MOST_HOPS, "looping"),
+            jump_if(R7, ">=", TAIL_CALLS - needed << 8, "around"),
+            compute(R7, "<<", 16), compute(R7, "|", port), store(R6, CB, R7, 4),
+            *counted(sent), *counted(received, "received", 3), move(R1, R6), tail_call(2, slot),
+            *dropped(Dropped.UNWIRED),
+            Label("around"), *total(Total.ROUND),
+            compute(R8, "<<", WIRE_BITS), compute(R8, "|", BLANKS[1]), store(R6, MARK, R8, 4),
+            move(R1, BLANKS[0]), move(R2, INGRESS_FLAG), call(Helper.REDIRECT), leave(),
+            Label("looping"), *dropped(Dropped.HOPS)]
 
 
 def enter(port: int, door: Door, count: Count) -> Program:
     """Through a `port` of a function: into it, no hop counted; or out of it, as what its ingress forwards."""
-    return loaded(f"enter{port}", [
-        move(R6, R1), load(R7, R6, CB, 4), compute(R7, "|", port), store(R6, CB, R7, 4),
-        tail_call(2, door.slot), *count.dropped(Dropped.UNWIRED)], [*count.maps, door.array])
+    return loaded(f"enter{port}", _enter(port, door.slot), [*count.maps, door.array])
+
+
+@code
+def _enter(port: int, slot: int) -> Lines:
+    return [move(R6, R1), load(R7, R6, CB, 4), compute(R7, "|", port), store(R6, CB, R7, 4),
+            tail_call(2, slot), *dropped(Dropped.UNWIRED)]
 
 
 def arrive(arrived: Map, count: Count) -> Program:
     """A frame of ours that only says that it has come: it is counted in `arrived`, and not as a packet."""
-    return loaded("arrive", [
-        move(R6, R1), *count.total(Total.INJECTED, -1), map_value(R1, 2), move(R2, 1), add_atomically(R1, 0, R2),
-        leave(DROP)], [*count.maps, arrived])
+    return loaded("arrive", assemble(
+        move(R6, R1), *total(Total.INJECTED, -1), map_value(R1, 2), move(R2, 1), add_atomically(R1, 0, R2),
+        leave(DROP)), [*count.maps, arrived])
 
 
 def passed(count: Count) -> Program:
     """Let a clone go its way."""
-    return loaded("passed", [move(R6, R1), *count.passed(), leave(PASS)], count.maps)
+    return loaded("passed", _passed(count.number), count.maps)
+
+
+@code
+def _passed(number: int) -> Lines:
+    return [move(R6, R1), *counted(number), leave(PASS)]
 
 
 def again(wires: Map, count: Count) -> Program:
@@ -243,14 +283,18 @@ def again(wires: Map, count: Count) -> Program:
     Its metadata came with it; a frame from Python has none.  What has no mark is the device's own chatter (IPv6 looks
     for neighbours on every device), no packet of the network.
     """
-    return loaded("again", [
-        move(R6, R1), load(R7, R6, MARK, 4), move(R8, R7), compute(R8, ">>", WIRE_BITS),
-        jump_if(R8, "==", 0, "stranger"), compute(R8, "+", -1), compute(R8, "<<", 16),
-        move(R2, R7), compute(R2, "&", FROM_PYTHON), jump_if(R2, "==", 0, "came"),
-        *begin(0), *count.total(Total.INJECTED), jump("on"), Label("came"), *count.total(Total.CAME), Label("on"),
-        store(R6, CB, R8, 4), store(R6, MARK, 0, 4), compute(R7, "&", FROM_PYTHON - 1),
-        move(R1, R6), map_index(R2, 2), move(R3, R7), call(Helper.TAIL_CALL),
-        *count.dropped(Dropped.UNWIRED), Label("stranger"), leave(DROP)], [*count.maps, wires])
+    return loaded("again", _again(), [*count.maps, wires])
+
+
+@code
+def _again() -> Lines:
+    return [move(R6, R1), load(R7, R6, MARK, 4), move(R8, R7), compute(R8, ">>", WIRE_BITS),
+            jump_if(R8, "==", 0, "stranger"), compute(R8, "+", -1), compute(R8, "<<", 16),
+            move(R2, R7), compute(R2, "&", FROM_PYTHON), jump_if(R2, "==", 0, "came"),
+            *begin(0), *total(Total.INJECTED), jump("on"), Label("came"), *total(Total.CAME), Label("on"),
+            store(R6, CB, R8, 4), store(R6, MARK, 0, 4), compute(R7, "&", FROM_PYTHON - 1),
+            move(R1, R6), map_index(R2, 2), move(R3, R7), call(Helper.TAIL_CALL),
+            *dropped(Dropped.UNWIRED), Label("stranger"), leave(DROP)]
 
 
 def flood(members: Map, ports: int, count: Count, budget: Map) -> Program:
@@ -264,13 +308,20 @@ def flood(members: Map, ports: int, count: Count, budget: Map) -> Program:
     The loop is the kernel's (`bpf_loop`), which verifies its body once; one of our own took the verifier a third of a
     second for 64 ports, and it refused 256.
     """
+    whole, types, functions = _flood(max(ports, 1))
+    return loaded("flood", whole, [*count.maps, members, budget], types, functions)
+
+
+@lru_cache(SHAPES)
+def _flood(ports: int) -> tuple[bytes, bytes, bytes]:
+    """The code, its types, and where its functions begin."""
     types = Types()
     number = types.integer("int", 4, True)
     main = types.prototype(number, [("packet", types.pointer(types.structure("__sk_buff", 0)))])
     each = types.prototype(number, [("index", types.integer("u64", 8)), ("frame", types.pointer(0))])
-    body, ports = _clone(count, max(ports, 1)), max(ports, 1)
-    code = assembled(
-        move(R6, R1), *count.total(Total.FLOODS), *_value(3),
+    body = _clone(ports)
+    whole = assemble(
+        move(R6, R1), *total(Total.FLOODS), *_value(3),
         jump_if(R0, "==", 0, "end"), store(R10, FRAME + ACCOUNT, R0), store(R10, FRAME + PACKET, R6),
         call(Helper.CLOCK), store(R10, FRAME + NOW, R0),
         load(R8, R6, CB, 4), load(R2, R6, MARK, 4), store(R10, FRAME + MARKED, R2),
@@ -280,8 +331,8 @@ def flood(members: Map, ports: int, count: Count, budget: Map) -> Program:
         call(Helper.LOOP), Label("end"), leave(DROP),
         Label("each"), *body)
     functions = struct.pack("=IIII", 0, types.function("flood", main, False),
-                            (len(code) - len(assembled(*body))) // 8, types.function("each", each, False))
-    return loaded("flood", code, [*count.maps, members, budget], types.blob(), functions)
+                            (len(whole) - len(assemble(*body))) // 8, types.function("each", each, False))
+    return whole, types.blob(), functions
 
 
 # What the loop's body finds in the stack of the flood.
@@ -291,19 +342,19 @@ DOWN = -100                     # ENETDOWN: said by the device, behind its hook
 CHEAPER = 3                     # a copy for a device is charged an eighth
 
 
-def _clone(count: Count, ports: int) -> list[Line]:
+def _clone(ports: int) -> list[Line]:
     """The body: R1 is the port's number, R2 the address of the frame."""
     return [
         move(R7, R2), move(R8, R1), load(R6, R7, PACKET), load(R2, R7, FROM), jump_if(R8, "==", R2, "skip"),
         jump_if(R8, ">=", ports, "skip"), map_value(R9, 2), compute(R8, "<<", 4), compute(R9, "+", R8),
-        load(R2, R9, 0, 4), jump_if(R2, "==", 0, "skip"), *count.total(Total.COPIES), load(R2, R9, 0, 4),
+        load(R2, R9, 0, 4), jump_if(R2, "==", 0, "skip"), *total(Total.COPIES), load(R2, R9, 0, 4),
         load(R3, R9, 4, 4), load(R0, R7, ACCOUNT), load(R1, R7, NOW), load(R4, R0, 0),
         jump_if(R4, ">=", R1, "ahead"), move(R4, R1), Label("ahead"),
         move(R5, R4), compute(R5, "-", R1), load(R1, R0, 16), jump_if(R5, ">", R1, "overdrawn"),
         load(R1, R0, 8), jump_if(R3, "!=", 0, "whole"), compute(R1, ">>", CHEAPER), Label("whole"),
         compute(R4, "+", R1), store(R0, 0, R4), move(R5, 0), Label("overdrawn"), jump_if(R3, "!=", 0, "wired"),
         load(R3, R6, LENGTH, 4), load(R4, R9, 12, 4), jump_if(R3, "<=", R4, "short"),
-        *_asked(R2), jump_if(R0, "s<=", 0, "short"), *count.lost(Dropped.TOO_LONG), jump("skip"),
+        *_asked(R2), jump_if(R0, "s<=", 0, "short"), *lost(Dropped.TOO_LONG), jump("skip"),
         Label("short"), load(R2, R9, 0, 4),
         move(R1, R6), move(R3, 0), call(Helper.CLONE_REDIRECT),
         # What has been to the device's hook is counted there, whatever became of it.
@@ -316,9 +367,9 @@ def _clone(count: Count, ports: int) -> list[Line]:
         load(R0, R7, HOP), compute(R3, "|", R0), store(R6, MARK, R3, 4),
         move(R1, R6), move(R3, INGRESS_FLAG), call(Helper.CLONE_REDIRECT),
         load(R2, R7, MARKED), store(R6, MARK, R2, 4), jump_if(R0, "!=", 0, "refused"),
-        *count.total(Total.ROUND), jump("skip"),
-        Label("refused"), *count.lost(Dropped.EGRESS), jump("skip"),
-        Label("storm"), *count.lost(Dropped.STORM),
+        *total(Total.ROUND), jump("skip"),
+        Label("refused"), *lost(Dropped.EGRESS), jump("skip"),
+        Label("storm"), *lost(Dropped.STORM),
         Label("skip"), leave(0)]
 
 
@@ -327,10 +378,9 @@ def begin(port: int) -> list[Line]:
     return [store(R6, CB, port, 4), *(store(R6, CB + 4 * i, 0, 4) for i in range(1, 5))]
 
 
-def loaded(name: str, lines: Sequence[Line] | bytes, maps: list[Map], types: bytes = b"",
-           functions: bytes = b"", blanks: Sequence[int] = ()) -> Program:
+def loaded(name: str, code: bytes, maps: list[Map], types: bytes = b"", functions: bytes = b"",
+           blanks: Sequence[int] = ()) -> Program:
     """The program, in the kernel; `map_index` counts the maps.  `blanks` fill those in the code."""
-    code = lines if isinstance(lines, bytes) else assembled(*lines)
     for blank, value in zip(BLANKS, blanks, strict=False):
         code = code.replace(blank.to_bytes(4, "little"), value.to_bytes(4, "little"))
     spec = ProgramSpec(name[:15], ProgramKind.SCHED_CLS, code, "Dual BSD/GPL", types, functions,
@@ -338,22 +388,7 @@ def loaded(name: str, lines: Sequence[Line] | bytes, maps: list[Map], types: byt
     return Program.load(spec, maps)
 
 
-# Stand for what differs from network to network: what remains is assembled once for all of them.
-BLANKS = 0x7d1a2b3c, 0x7d4c5e6f
-SHAPES = 4096
-
-
-def assembled(*lines: Line) -> bytes:
-    """The bytes of a program, kept for the next of its shape."""
-    return _assembled(tuple(part for line in lines for part in (line if isinstance(line, Sequence) else (line,))))
-
-
-@lru_cache(SHAPES)
-def _assembled(lines: tuple[Line, ...]) -> bytes:
-    return assemble(*lines)
-
-
 __all__ = [
-    "MOST_HOPS", "PORTS", "Count", "Crossing", "Door", "Edge", "again", "arrive", "begin", "enter", "entry", "fits",
-    "flood", "hop", "leaving", "loaded", "output", "passed",
+    "MOST_HOPS", "PORTS", "Count", "Crossing", "Door", "Edge", "again", "arrive", "begin", "counted", "dropped",
+    "enter", "entry", "fits", "flood", "hop", "leaving", "loaded", "lost", "output", "passed", "total",
 ]

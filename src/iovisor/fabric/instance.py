@@ -82,6 +82,8 @@ class Instance:
         """
         for port in inline:
             self._store(INGRESS, port, self.loaded.programs[EGRESS])
+        for kept in (self.members, self.counters.array):    # whether or not it floods, and before it is joined
+            self.loaded.programs[INGRESS].bind(kept)
         for stage, door in self.loaded.doors.items():
             program = self.loaded.programs[stage]
             if stage in self.taps:
@@ -179,6 +181,11 @@ class Instance:
                 self._store(HOOK, port, hook)
         direct = not self.has_egress or not inline
         self._store(INGRESS, port, onward if direct else self.loaded.programs[EGRESS])
+
+    @property
+    def floods(self) -> bool:
+        """Whether its image may ask for a flood."""
+        return any(compiled.image.floods for compiled in self.loaded.compiled.values())
 
     def flood_by(self, program: Program) -> None:
         """What happens to a packet that is flooded."""

@@ -283,7 +283,9 @@ class Network(Wiring):
                 with instance.renewing(self._inline(instance)):
                     pass
                 return old
-            conversions = upgrade.take_over(instance, kind, self._inline(instance))
+            highest = max([0, *(at.port for at in self.joins if at.instance == name)])
+            conversions = upgrade.take_over(instance, kind, self._inline(instance),
+                                            lambda: self._tell_flood(instance, highest))
         self._serve(instance)
         self._slow.changed()
         try:

@@ -40,6 +40,7 @@ from ..kernel.assembler import (
     Label,
     Line,
     Register,
+    assemble,
     call,
     compute,
     jump,
@@ -136,28 +137,28 @@ def check(wanted: Claim, index: int, namespace: NetworkNamespace | None) -> int:
 
 def entry(port: int, door: Door, count: Count, share: Share, claim: Map, device: int, wire: int) -> Program:
     """Frames of the share go into the function; copies of those to groups go around, on `wire`, by `device`."""
-    return edges.loaded(f"share{port}", [
+    return edges.loaded(f"share{port}", assemble(
         move(R6, R1), map_index(R0, 3), *_tag_of_frame(), *_in_vlans(share, "theirs"),
         load(R2, R6, _DATA, 4), load(R3, R6, _END, 4), move(R4, R2), compute(R4, "+", 14),
         jump_if(R4, ">", R3, "theirs"),
         load(R4, R2, 0, 1), jump_if(R4, "&", 1, "group"),
         load(R4, R2, 0, 4), load(R5, R2, 4, 2), *_among(share, R4, R5, "theirs"),
-        *edges.begin(port), *_untag(share), *count.passed(), move(R1, R6), tail_call(2, door.slot),
-        *count.dropped(Dropped.UNWIRED),
+        *edges.begin(port), *_untag(share), *edges.counted(count.number), move(R1, R6), tail_call(2, door.slot),
+        *edges.dropped(Dropped.UNWIRED),
         Label("group"),
-        *count.passed(label="counted copy"),
+        *edges.counted(count.number, "counted copy"),
         load(R9, R6, edges.MARK, 4), move(R2, 1 << edges.WIRE_BITS | wire), store(R6, edges.MARK, R2, 4),
         move(R1, R6), move(R2, device), move(R3, edges.INGRESS_FLAG), call(Helper.CLONE_REDIRECT),
-        store(R6, edges.MARK, R9, 4), jump_if(R0, "==", 0, "copied"), *count.lost(Dropped.EGRESS), jump("theirs"),
-        Label("copied"), *count.total(Total.ROUND),
-        Label("theirs"), leave(_NEXT)], [*count.maps, door.array, claim])
+        store(R6, edges.MARK, R9, 4), jump_if(R0, "==", 0, "copied"), *edges.lost(Dropped.EGRESS), jump("theirs"),
+        Label("copied"), *edges.total(Total.ROUND),
+        Label("theirs"), leave(_NEXT)), [*count.maps, door.array, claim])
 
 
 def arrive(port: int, door: Door, count: Count, share: Share) -> Program:
     """A copy has come around and goes into the function."""
-    return edges.loaded(f"arrive{port}", [
+    return edges.loaded(f"arrive{port}", assemble(
         move(R6, R1), *_untag(share), *edges.begin(port), move(R1, R6), tail_call(2, door.slot),
-        *count.dropped(Dropped.UNWIRED)], [*count.maps, door.array])
+        *edges.dropped(Dropped.UNWIRED)), [*count.maps, door.array])
 
 
 def output(edge: Edge, count: Count, share: Share) -> Program:
@@ -168,7 +169,7 @@ def output(edge: Edge, count: Count, share: Share) -> Program:
         tag = [move(R1, R6), move(R2, 0x0081), move(R3, vlan), call(Helper.VLAN_PUSH),
                jump_if(R0, "!=", 0, "foreign")]
     # The 16 bytes lie so that the source is aligned: it is read in words.
-    return edges.loaded(f"out{edge.index}", [
+    return edges.loaded(f"out{edge.index}", assemble(
         move(R6, R1), move(R2, 0), move(R3, R10), compute(R3, "+", -22), move(R4, 16), call(Helper.PACKET_LOAD),
         jump_if(R0, "!=", 0, "foreign"),
         *_tag_of_frame(),
@@ -182,8 +183,8 @@ def output(edge: Edge, count: Count, share: Share) -> Program:
         Label("known"),
         *([jump_if(R9, "!=", 0, "foreign")] if share.access else _in_vlans(share, "foreign")),
         load(R4, R10, -16, 4), load(R5, R10, -12, 2), *_among(share, R4, R5, "foreign"),
-        *tag, *edges.fits(edge, count), *count.passed(), move(R1, edge.index), move(R2, 0), call(Helper.REDIRECT),
-        leave(), Label("foreign"), *count.dropped(Dropped.FOREIGN)], count.maps)
+        *tag, *edges.fits(edge), *edges.counted(count.number), move(R1, edge.index), move(R2, 0), call(Helper.REDIRECT),
+        leave(), Label("foreign"), *edges.dropped(Dropped.FOREIGN)), count.maps)
 
 
 def _tag_of_frame() -> list[Line]:

@@ -12,7 +12,7 @@ configurations differ.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..compiler.driver import compile
@@ -27,11 +27,12 @@ from .conversion import Conversion
 from .instance import EGRESS, Instance
 
 
-def take_over(instance: Instance, kind: type[Function], inline: Sequence[int] = ()) -> list[Conversion]:
+def take_over(instance: Instance, kind: type[Function], inline: Sequence[int] = (),
+              ready: Callable[[], None] = lambda: None) -> list[Conversion]:
     """Make `kind` the function of `instance`, with its programs behind the doors; nothing has changed if that fails.
 
-    The caller calls `finish` with what this answers.  ValueError: the new kind does not fit in the old one's place, or
-    an entry could not be converted.
+    `ready` is called when all is loaded, and no packet has met it.  The caller calls `finish` with what this answers.
+    ValueError: the new kind does not fit in the old one's place, or an entry could not be converted.
     """
     old, loaded = instance.function, instance.loaded
     fresh, conversions, added = check(instance.name, old, kind)
@@ -61,6 +62,7 @@ def take_over(instance: Instance, kind: type[Function], inline: Sequence[int] = 
         with instance.renewing(inline):
             if bytes(old.config.record()) != bytes(fresh.config.record()):
                 fresh.configure(old.config, fresh.config)
+            ready()
     except BaseException:
         loaded.function, (loaded.compiled, loaded.homes, loaded.maps) = old, former
         for home in made:

@@ -215,8 +215,11 @@ class Wiring:
                 if at.instance == instance.name and join.inline and join.absence is None]
 
     def _tell_flood(self, instance: Instance, port: int = 0) -> None:
-        """The flood program walks the ports up to the highest ever joined, and some: few joins need a new one."""
-        if port >= instance.flooded:
+        """The flood program walks the ports up to the highest ever joined, and some: few joins need a new one.
+
+        Who never floods has none.
+        """
+        if port >= instance.flooded and instance.floods:
             ports = min(max(1 << port.bit_length(), 4), instance.ports)
             with edges.flood(instance.members, ports, self._nobody(instance), self._budget.map) as flood:
                 instance.flood_by(flood)
@@ -242,7 +245,7 @@ class Wiring:
         for instance in self._touched:
             instance.rest()
         self._touched.clear()
-        if self.instances:
+        if any(instance.flooded for instance in self.instances.values()):
             self._account.array.rest()
             self._budget.map.rest()
         if not isinstance(self._pins, Unpinned):

@@ -420,7 +420,8 @@ class Switch(Function):
         if before.memberships() != new.memberships() or before.vlans != new.vlans:
             here = new.memberships()
             self.forget(lambda key, station: (station.port, key.vid) not in here if new.vlans else key.vid != 0)
-        self.recount()
+        if old is not None:
+            self.recount()
 
     def fix(self, key: Address, port: int | None) -> None:
         """Make a station static, or, without a port, unknown."""

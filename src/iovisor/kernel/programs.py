@@ -31,7 +31,7 @@ from .btf import Btf
 from .descriptor import Descriptor
 from .errors import BpfError, VerifierRejection
 from .maps import Map
-from .syscall import NUMBER, Command, ProgramLoad, Single, attempt, buffer, call, describe, text
+from .syscall import NUMBER, Command, ProgramBindMap, ProgramLoad, Single, attempt, buffer, call, describe, text
 from .syscall import syscall as trap
 
 _LOG_FIRST, _LOG_LAST = 1 << 18, 1 << 28
@@ -299,6 +299,11 @@ class Program(Descriptor):
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin at `path` inside a bpf file system."""
         descriptor.pin(self.fd, path, "program pin")
+
+    def bind(self, item: Map) -> None:
+        """Keep a map alive as long as the program is, as if its code mentioned it (5.10)."""
+        with self.held() as program, item.held() as number:
+            call(Command.PROG_BIND_MAP, ProgramBindMap(program, number), "program bind map", self.name)
 
     # -- running ---------------------------------------------------------------------------------------------
 

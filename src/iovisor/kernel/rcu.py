@@ -29,6 +29,7 @@ LOCK = Path("/run/iovisor-rcu-expedited.lock")
 _lock = threading.Lock()
 _depth = 0
 _file = -1
+_short = False                  # whether the setting was on when the first came in
 
 
 def is_expedited() -> bool:
@@ -44,13 +45,14 @@ def expedited() -> Iterator[bool]:
 
     Not being allowed to is no error: everything works, a thousand times slower.
     """
-    global _depth, _file
+    global _depth, _file, _short
     with _lock:
         if _depth == 0:
             _file = _begin()
+            _short = is_expedited()
         _depth += 1
     try:
-        yield is_expedited()
+        yield _short
     finally:
         with _lock:
             _depth -= 1

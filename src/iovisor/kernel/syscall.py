@@ -152,6 +152,12 @@ class ProgramLoad(ctypes.Structure):
     ]
 
 
+class ProgramBindMap(ctypes.Structure):
+    """5.10."""
+
+    _fields_ = [("prog_fd", c_uint32), ("map_fd", c_uint32), ("flags", c_uint32)]
+
+
 class ObjectPath(ctypes.Structure):
     _fields_ = [("pathname", c_char_p), ("bpf_fd", c_uint32), ("file_flags", c_uint32)]
 
