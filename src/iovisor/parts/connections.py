@@ -23,6 +23,7 @@ absent; the control path sweeps.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
@@ -504,10 +505,12 @@ class Connections(Component, Generic[C]):
         return {flow: entry for kept in (self.established, self.transitory) for flow, entry in kept.items()
                 if entry.deadline >= moment}
 
-    def show(self) -> list[dict[str, Any]]:
-        """The living connections, who began first."""
+    def show(self, wanted: Callable[[C], bool] = lambda entry: True) -> list[dict[str, Any]]:
+        """The living connections, who began first; `wanted` says which."""
         moment, rows = now(), []
         for flow, entry in self.entries().items():
+            if not wanted(entry):
+                continue
             ends = [f"{text(flow.a_upper, flow.a_lower)} {flow.a_port}",
                     f"{text(flow.b_upper, flow.b_lower)} {flow.b_port}"]
             first, second = reversed(ends) if entry.marks & Mark.ORIGIN_B else ends

@@ -31,7 +31,8 @@ class Unreadable(Reasons):
     TOO_MANY_HEADERS = 132          # more than 4 extension headers
 
 
-class IPv6Halves(Header):
+class IPv6Halves(Header, pseudo=("source_upper", "source_lower", "destination_upper", "destination_lower"),
+                 shaping=("next", "length")):
     """The fixed header of IPv6, its addresses in words."""
 
     version: u4

@@ -4,20 +4,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from iovisor.language import SECOND, Prefix
+from iovisor.parts.asking import advertisement, arp_announcement, arp_request, icmp6, solicitation
 from iovisor.wire.answer import CONTROL, QUOTED
-from iovisor.wire.arp import Arp, ArpOperation
-from iovisor.wire.checksum import finish, of_data, of_ipv4, pseudo_ipv6
-from iovisor.wire.ethernet import BROADCAST, Ethernet, EtherType
+from iovisor.wire.checksum import finish, of_data, of_ipv4
+from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import Icmp, IcmpType
 from iovisor.wire.ipv4 import IpProtocol, IPv4
-from iovisor.wire.ipv6 import ALL_NODES, IPv6, multicast_mac, solicited_node
+from iovisor.wire.ipv6 import IPv6
 from iovisor.wire.neighbor import (
-    ON_LINK,
     AddressOption,
     MtuOption,
     NameServerOption,
-    NeighborAdvertisement,
-    NeighborSolicitation,
     Option,
     OptionType,
     PrefixOption,
@@ -28,40 +25,6 @@ from iovisor.wire.neighbor import (
 from .settings import InterfaceConfig
 
 FOR_HOST = 1                # the code of a redirect for one destination, the only kind to send (RFC 1812 5.2.7.2)
-
-
-def arp_request(mac: int, source: int, target: int, known: int = 0) -> bytes:
-    """Who has `target`?  To the neighbor itself if its Ethernet address is `known`."""
-    return bytes(Ethernet(dst=known or BROADCAST, src=mac, type=EtherType.ARP)) + bytes(
-        Arp(operation=ArpOperation.REQUEST, sender_mac=mac, sender_ip=source, target_ip=target))
-
-
-def arp_announcement(mac: int, address: int) -> bytes:
-    """RFC 5227 section 2.3."""
-    return arp_request(mac, address, address)
-
-
-def icmp6(dst_mac: int, src_mac: int, source: int, target: int, message: bytes) -> bytes:
-    """A discovery message of one link; its checksum field, zero, is filled."""
-    total = pseudo_ipv6(source, target, IpProtocol.ICMP6, len(message)) + of_data(message)
-    filled = message[:2] + finish(total).to_bytes(2, "big") + message[4:]
-    return bytes(Ethernet(dst=dst_mac, src=src_mac, type=EtherType.IPV6)) + bytes(
-        IPv6(length=len(message), next=IpProtocol.ICMP6, hops=ON_LINK, src=source, dst=target)) + filled
-
-
-def solicitation(mac: int, source: int, target: int, known: int = 0) -> bytes:
-    """RFC 4861 section 7.2.2: to the group of the target, or to the neighbor itself."""
-    group = solicited_node(target)
-    message = bytes(NeighborSolicitation(target=target)) + bytes(
-        AddressOption(type=OptionType.SOURCE_ADDRESS, address=mac))
-    return icmp6(known or multicast_mac(group), mac, source, target if known else group, message)
-
-
-def advertisement(mac: int, address: int) -> bytes:
-    """Unsolicited, to all nodes (RFC 4861 section 7.2.6)."""
-    message = bytes(NeighborAdvertisement(router=1, override=1, target=address)) + bytes(
-        AddressOption(type=OptionType.TARGET_ADDRESS, address=mac))
-    return icmp6(multicast_mac(ALL_NODES), mac, address, ALL_NODES, message)
 
 
 def router_advertisement(interface: InterfaceConfig, dst_mac: int, target: int, last: bool = False) -> bytes:
@@ -107,3 +70,7 @@ def prefixes(interface: InterfaceConfig) -> Iterable[Prefix]:
     found = {Prefix(int(n.network.network_address), 64, 128) for n in interface.networks()
              if n.version == 6 and n.network.prefixlen == 64 and not n.ip.is_link_local}
     return sorted(found, key=lambda prefix: prefix.address)
+
+
+__all__ = ["advertisement", "arp_announcement", "arp_request", "icmp6", "prefixes", "redirect4", "redirect6",
+           "router_advertisement", "solicitation"]

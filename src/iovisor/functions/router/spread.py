@@ -1,16 +1,13 @@
-"""Flows over several next hops: a Maglev table a group (Eisenbud et al., NSDI 2016, section 3.4).
-
-Every hop has an order of its own over the slots, from a hash of its name, and hops take slots in turn: they share
-within one slot, and when one goes the others keep nearly all of theirs.  A group is found by its hops, so routes that
-name the same hops share it.
+"""Flows over several next hops: a Maglev table a group.  A group is found by its hops, so routes that name the same
+hops share it.
 """
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from iovisor.language import Array
+from iovisor.parts import maglev
 
 from .tables import GROUPS, SLOTS, Hop, RouteKind
 
@@ -55,7 +52,9 @@ class Groups:
             raise ValueError(f"{GROUPS} different sets of next hops are the most")
         for index, (gateway, port, _) in enumerate(hopping.hops):
             hops[number * MOST_HOPS + index] = Hop(gateway=gateway, port=port)
-        for slot, choice in enumerate(maglev(hopping.hops)):
+        named = [(gateway.to_bytes(16, "big") + port.to_bytes(2, "big"), weight)
+                 for gateway, port, weight in hopping.hops]
+        for slot, choice in enumerate(maglev.fill(named, SLOTS)):
             choices[number * SLOTS + slot] = number * MOST_HOPS + choice
         self.used[hopping.hops] = number, 1
         return number
@@ -64,22 +63,3 @@ class Groups:
         number, users = self.used.pop(hopping.hops)
         if users > 1:
             self.used[hopping.hops] = number, users - 1
-
-
-def maglev(hops: Sequence[tuple[int, int, int]]) -> list[int]:
-    """By slot, the index of a hop."""
-    orders = []
-    for gateway, port, _ in hops:
-        digest = hashlib.sha256(gateway.to_bytes(16, "big") + port.to_bytes(2, "big")).digest()
-        start, step = int.from_bytes(digest[:4], "big") % SLOTS, int.from_bytes(digest[4:8], "big") % SLOTS | 1
-        orders.append([(start + step * turn) % SLOTS for turn in range(SLOTS)])
-    chosen, nexts, left = [-1] * SLOTS, [0] * len(hops), SLOTS
-    while True:
-        for index, (_, _, weight) in enumerate(hops):
-            for _ in range(weight):
-                while chosen[orders[index][nexts[index]]] >= 0:
-                    nexts[index] += 1
-                chosen[orders[index][nexts[index]]] = index
-                left -= 1
-                if left == 0:
-                    return chosen

@@ -24,8 +24,9 @@ from iovisor.language import (
 )
 from iovisor.language.errors import Reject
 from iovisor.language.verdicts import DROP_KIND, FORWARD_KIND, PUNT_KIND
+from iovisor.parts.asking import is_right6
 from iovisor.wire.aggregate import segments
-from iovisor.wire.checksum import finish, is_right, of_data, of_ipv4, pseudo_ipv6
+from iovisor.wire.checksum import finish, of_data, of_ipv4
 from iovisor.wire.ethernet import Ethernet
 from iovisor.wire.icmp import IcmpType, TimeExceeded, Unreachable
 from iovisor.wire.icmp6 import Icmp6Type
@@ -422,7 +423,7 @@ class Upkeep(Path):
         interface = self.config.interfaces.get(packet.port)
         ip = IPv6.decode(packet.data[14:])
         body = bytes(packet.data[54:54 + ip.length])
-        if interface is None or interface.advertise is None or len(body) < 8 or not right6(ip, body):
+        if interface is None or interface.advertise is None or len(body) < 8 or not is_right6(ip.src, ip.dst, body):
             self.lose(Reason.HEARD)
             return
         packet.cursor = 62
@@ -458,11 +459,6 @@ def shares(interface: InterfaceConfig, version: int, *addresses: int) -> bool:
     """Whether all these addresses are on one network of an interface."""
     return any(int(n.network.network_address) <= min(addresses) and max(addresses) <= int(n.network.broadcast_address)
                for n in interface.networks() if n.version == version)
-
-
-def right6(ip: IPv6, body: bytes) -> bool:
-    """Whether the checksum of an ICMPv6 message is right."""
-    return is_right(pseudo_ipv6(ip.src, ip.dst, IpProtocol.ICMP6, len(body)) + of_data(body))
 
 
 def cut6(frame: bytes, mtu: int, identity: int) -> list[bytes]:
