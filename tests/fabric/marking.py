@@ -1,7 +1,22 @@
 """Functions that write their number into a packet, at a place of their own: what a packet met can be read from it."""
 from __future__ import annotations
 
-from iovisor.language import FLOOD, Config, Function, Header, Packet, Port, Ports, Verdict, forward, ports, require, u8
+from iovisor.language import (
+    FLOOD,
+    Config,
+    Counter,
+    Function,
+    Header,
+    Packet,
+    Port,
+    Ports,
+    Verdict,
+    forward,
+    ports,
+    require,
+    table,
+    u8,
+)
 from iovisor.wire.ethernet import Ethernet
 
 
@@ -53,3 +68,42 @@ class Spread(Function):
 
     def ingress(self, pkt: Packet) -> Verdict:
         return FLOOD
+
+
+class Stamp(Function):
+    """Writes the first mark where a frame comes in and the second where it leaves; what is not to a group goes between
+    ports 0 and 1."""
+
+    config: MarkConfig
+    ports: Ports = ports(4)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth, marks = pkt.parse(Ethernet, Marks)
+        require(eth.type == 0x88b5)
+        marks.first = self.config.mark
+        if eth.dst >> 40 & 1:
+            return FLOOD
+        return forward(pkt.port ^ 1)
+
+    def egress(self, pkt: Packet) -> Verdict:
+        eth, marks = pkt.parse(Ethernet, Marks)
+        require(eth.type == 0x88b5)
+        marks.second = self.config.mark
+        return forward(pkt.port)
+
+
+class Bare(Function):
+    """The same without an egress: both marks where a frame comes in.  It keeps a table that `Stamp` has not."""
+
+    config: MarkConfig
+    ports: Ports = ports(4)
+    seen: Counter = table(1)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth, marks = pkt.parse(Ethernet, Marks)
+        require(eth.type == 0x88b5)
+        self.seen.add(0)
+        marks.first, marks.second = self.config.mark, self.config.mark
+        if eth.dst >> 40 & 1:
+            return FLOOD
+        return forward(pkt.port ^ 1)

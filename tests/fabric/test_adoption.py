@@ -158,7 +158,7 @@ def test_refusals(place: Places, folder: Path) -> None:
             net.add("local", Local())
         net.add("found", Nowhere.Found())
         assert json.loads((folder / "net/topology.json").read_text())["instances"] == {
-            "found": {"kind": f"{__name__}:Nowhere.Found", "configuration": {}, "versions": {}}}
+            "found": {"kind": f"{__name__}:Nowhere.Found", "configuration": {}, "versions": {}, "born": 0}}
     assert not filesystem.is_mounted(folder / "net")
     assert os.listdir(folder / "net") == []
     with Network("unpinned", namespace=at.switching) as net, pytest.raises(ValueError, match="is not pinned"):

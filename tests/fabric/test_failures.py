@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -24,6 +25,7 @@ from urllib.parse import unquote
 import pytest
 
 from iovisor.fabric import Network, Veth
+from iovisor.fabric.devices import FIRST_INDEX, INDEXES
 from iovisor.functions.switch import Switch
 from iovisor.kernel import KernelError, Netlink, btf, filesystem, interfaces, maps, programs, syscall
 from iovisor.kernel.descriptor import identifier_of
@@ -134,20 +136,28 @@ class Bench:
         found: dict[str, Any] = {"descriptors": Counter(target.partition(":[")[0] for target in ours)}
         for number, namespace in enumerate((self.at.switching, *(host.namespace for host in self.at.hosts))):
             with Netlink(namespace) as netlink:
-                found[f"devices in {number}"] = {there.index for there in interfaces.listing(netlink)}
+                there = interfaces.listing(netlink)
+            found[f"devices in {number}"] = Counter("made" if made(device.index) else device.index for device in there)
         found["namespace"] = Path("/run/netns", ROOM).exists()
-        found["joins"] = {at: (join.edge, join.peer) for at, join in self.net.joins.items()}
+        found["joins"] = {at: (join.edge and replace(join.edge, index=0 if made(join.edge.index) else join.edge.index),
+                               join.peer) for at, join in self.net.joins.items()}
         found["instances"] = {name: type(i.function).__name__ for name, i in self.net.instances.items()}
         found["configuration"] = {name: bytes(i.function.config.record()) for name, i in self.net.instances.items()}
         found["wires"] = len(self.net._around._free)
         if self.pins is not None:
             # A table that was replaced, and what a revision led anew, has a number behind its name.
-            found["pins"] = Counter(re.sub(r"[ -]\d+$", "", unquote(str(path))) for path in self.pins.rglob("*"))
+            names = (re.sub(r"[ -]\d+$", "", unquote(str(path))) for path in self.pins.rglob("*"))
+            found["pins"] = Counter(re.sub(r"(at-\w+):\d+", r"\1", name) for name in names)
         return found
 
     def passes(self) -> bool:
         a, b = self.at.hosts[:2]
         return all(passed(*pair) for pair in ((b, a), (a, b)))
+
+
+def made(index: int) -> bool:
+    """Whether a device is one the network has made, under an index that is another each time."""
+    return FIRST_INDEX <= index < FIRST_INDEX + INDEXES
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -182,6 +192,33 @@ def restored(bench: Bench) -> None:
         draft.remove("gate")
 
 
+def renamed(bench: Bench) -> None:
+    """Another kind under the same name, with an egress; a cable in its namespace; a device at another port."""
+    with bench.net.revision() as draft:
+        draft.unlink("lan:0")
+        draft.detach("wall:outside")
+        draft.detach("lan:1")
+        draft.remove("wall")
+        draft.add("wall", Gate())
+        draft.link("lan:0", "wall:inside")
+        draft.attach("wall:outside", bench.at.hosts[0].edge)
+        draft.attach("lan:3", bench.at.hosts[1].edge)
+        draft.attach("lan:2", Veth(namespace=ROOM, create=True, addresses=["10.0.0.9/24"]))
+
+
+def named(bench: Bench) -> None:
+    with bench.net.revision() as draft:
+        draft.unlink("lan:0")
+        draft.detach("wall:outside")
+        draft.detach("lan:2")
+        draft.detach("lan:3")
+        draft.remove("wall")
+        draft.add("wall", Through())
+        draft.link("lan:0", "wall:inside")
+        draft.attach("wall:outside", bench.at.hosts[0].edge)
+        draft.attach("lan:1", bench.at.hosts[1].edge)
+
+
 def cabled(bench: Bench) -> None:
     bench.net.attach("lan:2", Veth(namespace=ROOM, create=True, addresses=["10.0.0.9/24"]))
 
@@ -199,7 +236,8 @@ CHANGES: dict[str, tuple[type[Any], Change, Change]] = {
                     lambda b: b.net.reconfigure("wall", padding=0)),
     "upgrade": (Through, lambda b: b.net.upgrade("wall", ThroughAgain), lambda b: b.net.upgrade("wall", Through)),
     "convert": (Keeper, lambda b: b.net.upgrade("wall", Keeper2), lambda b: b.net.upgrade("wall", Keeper)),
-    "revision": (Through, revised, restored)}
+    "revision": (Through, revised, restored),
+    "another kind": (Through, renamed, named)}
 
 
 @pytest.mark.parametrize("pinned", [False, True], ids=["unpinned", "pinned"])

@@ -12,7 +12,7 @@
     storm           what a network may spend on copies
     slowpath        punted packets to handlers, and back
     upgrade         a new image takes over the tables; conversion: entries that are laid out otherwise
-    revision        many changes as one, built beside what stands; plan: what shall be
+    revision        many changes as one; plan: what shall be; beside: it is built beside what stands
     pins, adoption  a network outlives its process, and another adopts it
     trace           what would become of a packet: rehearsal, explanation, itinerary
     watch           packets as they go by: filters, recorders; and capture, a port as a file

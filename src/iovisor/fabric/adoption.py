@@ -3,10 +3,10 @@
     {"network": "shop", "generation": 0, "device": 1073741824,
      "group": 812034, "mtu": 1500, "kept": {"received": 0},
      "instances": {"lan": {"kind": "iovisor.functions.switch:Switch", "configuration": {"ageing": 60000000000},
-                           "versions": {}}},
+                           "versions": {}, "born": 0}},
      "joins": [{"at": ["lan", 0], "edge": [5000, true, 1500], "peer": null, "wire": 0, "before": [0, 0, 0, 0],
                 "attachment": {"kind": "device", "name": "eth1"}, "ours": [null, true, [], false], "absence": null,
-                "generation": 0}]}
+                "generation": 0, "bank": 0}]}
 
 A kind is found again by importing it, so it stands in a module under its own name.
 """
@@ -37,7 +37,7 @@ def describe(name: str, generation: int, device: int, devices: Devices, kept: di
         "network": name, "generation": generation, "device": device, "group": devices.group, "mtu": devices.mtu,
         "kept": kept,
         "instances": {name: {"kind": named(type(instance.function)), "configuration": plain(instance.function.config),
-                             "versions": instance.versions}
+                             "versions": instance.versions, "born": instance.born}
                       for name, instance in instances.items()},
         "joins": [{"at": [at.instance, at.port],
                    "edge": join.edge and [join.edge.index, join.edge.peer, join.edge.mtu],
@@ -46,7 +46,7 @@ def describe(name: str, generation: int, device: int, devices: Devices, kept: di
                    "attachment": join.attachment and attachments.document(join.attachment),
                    "ours": [join.ours.namespace, join.ours.promiscuous, join.ours.macs, join.ours.queued],
                    "absence": join.absence and [join.absence.reason, join.absence.since],
-                   "generation": join.generation}
+                   "generation": join.generation, "bank": join.bank}
                   for at, join in joins.items()]}
 
 
@@ -56,7 +56,7 @@ def joins(document: Any) -> dict[PortRef, Join]:
         entry["edge"] and Edge(*entry["edge"]), entry["peer"] and PortRef(*entry["peer"]), entry["wire"],
         (Traffic(*entry["before"][:2]), Traffic(*entry["before"][2:])), [],
         entry["attachment"] and attachments.parse(entry["attachment"]),
-        _ours(*entry["ours"]), entry["absence"] and Absence(*entry["absence"]), entry["generation"])
+        _ours(*entry["ours"]), entry["absence"] and Absence(*entry["absence"]), entry["generation"], entry["bank"])
         for entry in document["joins"]}
 
 
@@ -64,10 +64,10 @@ def _ours(namespace: list[int] | None, promiscuous: bool, macs: list[str], queue
     return Ours((namespace[0], namespace[1]) if namespace else None, promiscuous, tuple(macs), queued)
 
 
-def functions(document: Any) -> Iterator[tuple[str, Function, dict[str, int]]]:
-    """The functions, new, by the name of their instance, and the versions of their tables."""
+def functions(document: Any) -> Iterator[tuple[str, Function, dict[str, int], int]]:
+    """The functions, new, by the name of their instance, the versions of their tables, and when they were born."""
     for name, entry in document["instances"].items():
-        yield name, found(entry["kind"])(**unplain(entry["configuration"])), entry["versions"]
+        yield name, found(entry["kind"])(**unplain(entry["configuration"])), entry["versions"], entry["born"]
 
 
 def named(kind: type[Function]) -> str:

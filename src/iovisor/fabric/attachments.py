@@ -199,6 +199,25 @@ Attachment = Veth | Tap | Device | Share | Edge
 _KINDS: dict[str, type[Attachment]] = {kind.__name__.lower(): kind for kind in (Veth, Tap, Device, Share, Edge)}
 
 
+def same(one: Attachment, other: Attachment) -> bool:
+    """Whether the device of one can go on as that of the other, with another address, say, or MTU; devices of the host,
+    which several may describe, are told by their index instead."""
+    match one, other:
+        case Veth(), Veth():
+            return (one.name, one.create, _identity(one.namespace)) == (other.name, other.create,
+                                                                        _identity(other.namespace))
+        case Tap(), Tap():
+            return (one.name, one.persistent) == (other.name, other.persistent)
+    return one == other
+
+
+def _identity(room: Room) -> object:
+    if isinstance(room, int):
+        status = os.fstat(room)
+        return status.st_dev, status.st_ino
+    return room.identity if isinstance(room, NetworkNamespace) else room
+
+
 def document(attachment: Attachment) -> dict[str, Any]:
     """As JSON has it, what is usual left out; an open namespace without a name becomes `{"open": null}`."""
     found: dict[str, Any] = {"kind": type(attachment).__name__.lower()}
@@ -218,4 +237,4 @@ def parse(found: Mapping[str, Any]) -> Attachment:
     return _KINDS[found["kind"]](**fields)
 
 
-__all__ = ["Attachment", "Device", "Share", "Tap", "Veth", "document", "parse"]
+__all__ = ["Attachment", "Device", "Share", "Tap", "Veth", "document", "parse", "same"]

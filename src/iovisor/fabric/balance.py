@@ -61,8 +61,8 @@ class Balance:
         kept = account.kept
 
         def passed(direction: int) -> int:
-            return sum((instances[at.instance].counters.read(at.port)[direction] - join.before[direction]).packets
-                       for at, join in devices)
+            return sum((instances[at.instance].counters.read(at.port, join.bank)[direction]
+                        - join.before[direction]).packets for at, join in devices)
 
         def ended() -> tuple[int, int, int, int, int, dict[str, dict[str, int]]]:
             punted, handed, drops = kept["punted"], kept["handed"], dict[str, dict[str, int]]()

@@ -4,6 +4,10 @@ All ports of an instance are counted in *one* value: an entry each would cost an
 switch and a filter would take four milliseconds for counters alone.  Programs have the place of theirs built in, so
 counting is one inlined lookup and two additions.  Counters are never set back, which nobody can do while packets are
 counted: a port that is joined anew notes where they stood.
+
+A port has two *banks*.  When a revision makes a link of what was a device, packets of both wirings pass the port at the
+same time, and what came from the device must not be taken for what came from the link: the new join counts in the other
+bank.
 """
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from .pins import Pins
 
 _ONLY = bytes(4)
 _NUMBERS = 64
+BANKS = 2
 
 
 @dataclass(frozen=True)
@@ -31,19 +36,21 @@ class Traffic:
 
 
 class Counters:
-    """Two for each port of an instance, what it received and what it sent; made and closed by the instance.
-
-    The numbers of a port's are twice its own, and one more.
-    """
+    """Two for each port of an instance and bank, what it received and what it sent; made and closed by the instance."""
 
     def __init__(self, pins: Pins, ports: int) -> None:
-        self.array = pins.map("counts", MapSpec("counts", MapKind.PER_CPU_ARRAY, 4, 32 * max(ports, 1), 1))
+        self.array = pins.map("counts", MapSpec("counts", MapKind.PER_CPU_ARRAY, 4, BANKS * 32 * max(ports, 1), 1))
 
-    def read(self, port: int) -> tuple[Traffic, Traffic]:
+    def read(self, port: int, bank: int) -> tuple[Traffic, Traffic]:
         """What a port received and sent, since the instance exists, over all CPUs."""
-        sums = [sum(found) for found in zip(*(struct.unpack_from("<4Q", value, 32 * port)
+        sums = [sum(found) for found in zip(*(struct.unpack_from("<4Q", value, 16 * number(port, bank))
                                               for value in self.array.lookup_per_cpu(_ONLY) or []), strict=True)]
         return Traffic(*sums[:2]), Traffic(*sums[2:])
+
+
+def number(port: int, bank: int) -> int:
+    """The number of what a port received; what it sent has the next."""
+    return 2 * (BANKS * port + bank)
 
 
 class Account:
@@ -81,4 +88,4 @@ class Total(IntEnum):
 
 KEPT = ("received", "sent", "dropped", "punted", "handed")
 
-__all__ = ["KEPT", "Account", "Counters", "Total", "Traffic"]
+__all__ = ["BANKS", "KEPT", "Account", "Counters", "Total", "Traffic", "number"]

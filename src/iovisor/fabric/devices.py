@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -57,7 +57,7 @@ class Devices:
     def __init__(self, namespace: NetworkNamespace | None, name: str, mtu: int) -> None:
         self.namespace, self.name, self.mtu = namespace, name, mtu
         self.group = any_group()
-        self.taps: dict[PortRef, kernel.Tap] = {}
+        self.taps: dict[int, kernel.Tap] = {}               # open ones, by index
         self._netlink: Netlink | None = None
 
     @property
@@ -173,7 +173,7 @@ class Devices:
         if tap.persistent:
             made.close()
         else:
-            self.taps[at] = made
+            self.taps[index] = made
         join.edge = Edge(index, False, self._mtu(join))
         self._silence(tap.name)
         self.netlink.submit(interfaces.change(index, mtu=self._mtu(join), group=self.group, alias=self._alias(at)))
@@ -247,9 +247,7 @@ class Devices:
         if whole:
             requests.append(interfaces.change("lo", up=True))
         requests += [addresses.add(index, address) for address in veth.addresses]
-        requests += [routes.add(to, gateway=gateway, interface=index) for to, gateway in veth.routes.items()]
-        if veth.gateway:
-            requests.append(routes.add("default", gateway=veth.gateway, interface=index))
+        requests += [routes.add(to, gateway=gateway, interface=index) for to, gateway in _routes(veth).items()]
         room = veth.room()
         if room is None:
             self.netlink.submit(*requests)
@@ -257,31 +255,96 @@ class Devices:
             with room, Netlink(room) as inside:
                 inside.submit(*requests)
 
+    # -- changing ---------------------------------------------------------------------------------------------------
+
+    def change(self, former: Join, join: Join) -> None:
+        """Let the device of one join be that of another, as its attachment wants it; the same backwards undoes it."""
+        was, wanted = former.attachment, join.attachment
+        assert former.edge is not None
+        index = former.edge.index
+        match was, wanted:
+            case Veth(), Veth():
+                self._refurnish(was, wanted, index, (self._mtu(former), self._mtu(join)))
+                join.edge = replace(former.edge, mtu=self._mtu(join))
+            case Tap(), Tap():
+                self.netlink.submit(interfaces.change(index, mtu=self._mtu(join)))
+                join.edge = replace(former.edge, mtu=self._mtu(join))
+            case (Device() | Share()), (Device() | Share()):
+                found = interfaces.find(self.netlink, index)
+                if found is None:
+                    raise KernelError(errno.ENODEV, "attach", f"device {index}")
+                join.edge, join.ours = self.edge(found, isinstance(wanted, Device)), Ours()
+                self._take(join, found)
+                macs = set(wanted.macs) & set(former.ours.macs) if isinstance(wanted, Share) else set[str]()
+                join.ours = replace(join.ours, macs=tuple({*join.ours.macs, *macs}), queued=former.ours.queued,
+                                    promiscuous=join.ours.promiscuous or former.ours.promiscuous)
+
+    def _refurnish(self, was: Veth, wanted: Veth, index: int, mtus: tuple[int, int]) -> None:
+        """Give the end of a cable what is wanted, and take from it what is not any more."""
+        inside = index + 1
+        left = [address for address in was.addresses if address not in set(wanted.addresses)]
+        outcome = [interfaces.change(inside, mac=_packed(wanted.mac))] * (wanted.mac != was.mac)
+        outcome += [interfaces.change(inside, mtu=mtus[1])] * (mtus[0] != mtus[1])
+        gone = [addresses.remove(inside, address) for address in left]
+        gone += [routes.remove(to, gateway=gateway, interface=inside) for to, gateway in _routes(was).items()
+                 if _routes(wanted).get(to) != gateway]
+        # With an address the kernel takes away others of its network, and routes behind it: all are given again.
+        given = [addresses.add(inside, address, replace=True) for address in wanted.addresses]
+        given += [routes.add(to, gateway=gateway, interface=inside, replace=True)
+                  for to, gateway in _routes(wanted).items()]
+        if mtus[0] != mtus[1]:
+            self.netlink.submit(interfaces.change(index, mtu=mtus[1]))
+        room = wanted.room()
+        with contextlib.nullcontext() if room is None else room, \
+                contextlib.nullcontext(self.netlink) if room is None else Netlink(room) as netlink:
+            netlink.submit(*outcome)
+            for failure in netlink.attempt(*gone):
+                if failure is not None and failure.errno not in (errno.EADDRNOTAVAIL, errno.ESRCH):
+                    raise failure
+            netlink.submit(*given)
+
+    def release(self, former: Join, join: Join | None, staying: Iterable[Join]) -> None:
+        """Undo what was changed for one join and is not wanted by the one its device goes on as; a device stays
+        promiscuous as long as one of the `staying` joins needs it."""
+        kept, index = join.ours if join is not None else Ours(), former.edge.index if former.edge is not None else 0
+        gone = [mac for mac in former.ours.macs if mac not in kept.macs]
+        attempt(self.netlink, *(neighbours.refuse(index, _packed(mac)) for mac in gone))
+        if former.ours.promiscuous and not kept.promiscuous:
+            needs = [other for other in staying if other.edge is not None and other.edge.index == index
+                     and (isinstance(other.attachment, Device)
+                          or (isinstance(other.attachment, Share) and not other.attachment.macs))]
+            if needs:
+                needs[0].ours = replace(needs[0].ours, promiscuous=True)
+            else:
+                attempt(self.netlink, interfaces.change(index, promiscuous=False))
+
+    def named(self, at: PortRef, join: Join) -> None:
+        """Let what was made say whose it is now."""
+        if join.edge is not None and join.absence is None:
+            attempt(self.netlink, interfaces.change(join.edge.index, alias=self._alias(at)))
+
     # -- ending -----------------------------------------------------------------------------------------------------
 
-    def remove(self, gone: Mapping[PortRef, Join], promiscuous: Sequence[int] = (),
-               removal: Removal | None = None) -> None:
-        """Remove what was made for these joins, and undo what was changed; never what was there.
+    def remove(self, gone: Iterable[Join], staying: Iterable[Join], removal: Removal | None = None) -> None:
+        """Remove what was made for these joins, and undo what was changed that no other needs; never what was there.
 
-        Devices in `promiscuous` stay so: others of ours need it.  With a `removal`, what was made goes with that.
+        With a `removal`, what was made goes with that.
         """
-        made = [join.edge.index for join in gone.values()
+        gone, staying = list(gone), list(staying)
+        made = [join.edge.index for join in gone
                 if isinstance(join.attachment, Veth | Tap) and join.edge is not None and join.absence is None]
         going = removal or Removal()
         if made:
             going.doom(self.namespace, self.netlink, made)
-        for at, join in gone.items():
-            if at in self.taps:
-                going.then(self.taps.pop(at).close)
+        for join in gone:
+            if join.edge is not None and join.edge.index in self.taps:
+                going.then(self.taps.pop(join.edge.index).close)
             if join.ours.namespace is not None and isinstance(join.attachment, Veth):
                 going.then(partial(_forget, join.attachment, join.ours.namespace))
             if join.ours.queued and join.edge is not None and join.absence is None:
                 queues.dissolve(self.netlink, join.edge.index)
             if join.edge is not None and join.absence is None:
-                undone = [neighbours.refuse(join.edge.index, _packed(mac)) for mac in join.ours.macs]
-                if join.ours.promiscuous and join.edge.index not in promiscuous:
-                    undone.append(interfaces.change(join.edge.index, promiscuous=False))
-                attempt(self.netlink, *undone)
+                self.release(join, None, staying)
             join.ours = Ours()
         if removal is None:
             going.carry_out()
@@ -296,10 +359,10 @@ class Devices:
             removal.doom(self.namespace, self.netlink, left)
             removal.carry_out()
 
-    def lost(self, at: PortRef) -> None:
-        """The device of a port is gone."""
-        if at in self.taps:
-            self.taps.pop(at).close()
+    def lost(self, join: Join) -> None:
+        """The device is gone."""
+        if join.edge is not None and join.edge.index in self.taps:
+            self.taps.pop(join.edge.index).close()
 
     def leave(self) -> None:
         """Give the descriptors back; the devices stay."""
@@ -332,6 +395,11 @@ class Devices:
         with self.namespace.entered() if self.namespace is not None else contextlib.nullcontext(), \
                 contextlib.suppress(FileNotFoundError):
             Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
+
+
+def _routes(veth: Veth) -> dict[str, str]:
+    """By destination the gateway."""
+    return {**veth.routes, **({"default": veth.gateway} if veth.gateway else {})}
 
 
 def _forget(veth: Veth, identity: tuple[int, int]) -> None:

@@ -7,7 +7,8 @@
     flood     slot behind the ports         a clone to every other port
     again     tcx ingress of the network's  a clone that was meant for a function begins its walk there
               recirculation device
-    leaving   tcx egress of a device        the function's egress, for clones; packets in line have been through it
+    leaving   tcx egress of a device        the function's egress, for clones; packets in line have been through it;
+                                            while a revision turns the device, the egress of the wiring they walk in
     passed    slot of @next at that hook    let the clone go
 
 `cb[0]` is the port in its low half, then 8 bits of hops and 8 of tail calls made.  A loop of functions ends after
@@ -18,6 +19,9 @@ Packets that are forwarded leave by `bpf_redirect_peer` where the device is a ve
 that skips a device hop, a third of the cost.  It also skips the device's egress hook, so the function's egress runs
 *before*, in line; a clone passes it at the hook.  A device that is no such veth would run it twice, so the in-line
 stage is left out.
+
+What is on its way to a hook says in `tc_index` which wiring it walks in, by a *token*: clones, and what is sent to a
+device that is no peer.  Only a hook that is being turned looks at it.
 
 The kernel drops what is longer than a device's MTU without a word.  So what is longer is looked at before it is sent
 (an aggregate by what it will be cut into), and dropped by name; for all others that is one comparison with a constant.
@@ -70,9 +74,9 @@ from ..language.ports import MOST as PORTS
 from ..language.verdicts import Dropped
 from .counters import Total
 
-LENGTH, MARK, CB = 0, 8, 48
+LENGTH, MARK, TOKEN, CB = 0, 8, 44, 48
 ETHERNET = 14                   # bytes of a frame that its device's MTU does not count
-PASS, DROP = 0, 2
+PASS, DROP, NEXT = 0, 2, -1
 MOST_HOPS = 16
 TAIL_CALLS = 33
 WIRE_BITS, INGRESS_FLAG = 24, 1
@@ -110,6 +114,15 @@ class Door:
 
     array: Map
     slot: int
+
+
+@dataclass(frozen=True)
+class Way:
+    """Out of a port, through the egress behind a door, in the wiring of a token."""
+
+    port: int
+    door: Door
+    token: int
 
 
 @dataclass(frozen=True)
@@ -177,27 +190,63 @@ def _entry(port: int, slot: int, number: int, claimed: bool) -> Lines:
             *counted(number), move(R1, R6), tail_call(2, slot), *dropped(Dropped.UNWIRED)]
 
 
-def leaving(port: int, door: Door, count: Count) -> Program:
+def leaving(way: Way, count: Count) -> Program:
     """A clone is about to leave through a device: the function's egress looks at it.
 
     It finds no metadata: what the machine itself sends comes by here too, and has something else in that place.
     """
-    return loaded(f"leaving{port}", _leaving(port, door.slot), [*count.maps, door.array])
+    return loaded(f"leaving{way.port}", _leaving(way.port, way.door.slot), [*count.maps, way.door.array])
 
 
 @code
 def _leaving(port: int, slot: int) -> Lines:
-    return [move(R6, R1), *begin(port), move(R1, R6), tail_call(2, slot), *dropped(Dropped.UNWIRED)]
+    return [move(R6, R1), *_through(port, slot, 2), *dropped(Dropped.UNWIRED)]
 
 
-def output(edge: Edge, count: Count) -> Program:
-    """Out of a device."""
-    return loaded(f"out{edge.index}", _output(edge.peer, edge.mtu, count.number), count.maps, blanks=(edge.index,))
+def turning(former: Way | None, way: Way | None, count: Count) -> Program:
+    """The same while a device is turned from one wiring to another: each clone meets the egress of its own, if that has
+    one.  What the machine itself sends walks in neither.
+    """
+    if former is None or way is None:
+        only = former or way
+        assert only is not None
+        return loaded(f"leaving{only.port}", _only(only.port, only.door.slot), [*count.maps, only.door.array],
+                      blanks=(only.token,))
+    return loaded(f"leaving{way.port}", _either(way.port, way.door.slot, former.port, former.door.slot),
+                  [*count.maps, way.door.array, former.door.array], blanks=(former.token,))
+
+
+@code
+def _only(port: int, slot: int) -> Lines:
+    return [move(R6, R1), load(R2, R6, TOKEN, 4), jump_if(R2, "!=", BLANKS[0], "other"), *_through(port, slot, 2),
+            *dropped(Dropped.UNWIRED), Label("other"), leave(NEXT)]
+
+
+@code
+def _either(port: int, slot: int, former: int, behind: int) -> Lines:
+    return [move(R6, R1), load(R2, R6, TOKEN, 4), jump_if(R2, "==", BLANKS[0], "former"), *_through(port, slot, 2),
+            jump("lost"), Label("former"), *_through(former, behind, 3), Label("lost"), *dropped(Dropped.UNWIRED)]
+
+
+def _through(port: int, slot: int, array: int) -> list[Line]:
+    return [*begin(port), move(R1, R6), *tail_call(array, slot)]
+
+
+def output(edge: Edge, count: Count, token: int) -> Program:
+    """Out of a device; `token` is that of the wiring."""
+    return loaded(f"out{edge.index}", _output(edge.peer, edge.mtu, count.number), count.maps,
+                  blanks=(edge.index, token))
+
+
+def _says(token: int) -> list[Line]:
+    """The packet says in which wiring it walks."""
+    return [move(R2, token), store(R6, TOKEN, R2, 4)]
 
 
 @code
 def _output(peer: bool, mtu: int, number: int) -> Lines:
-    return [move(R6, R1), *fits(Edge(BLANKS[0], peer, mtu)), *counted(number), move(R1, BLANKS[0]), move(R2, 0),
+    return [move(R6, R1), *fits(Edge(BLANKS[0], peer, mtu)), *counted(number),
+            *([] if peer else _says(BLANKS[1])), move(R1, BLANKS[0]), move(R2, 0),
             call(Helper.REDIRECT_PEER if peer else Helper.REDIRECT), leave()]
 
 
@@ -297,19 +346,19 @@ def _again() -> Lines:
             *dropped(Dropped.UNWIRED), Label("stranger"), leave(DROP)]
 
 
-def flood(members: Map, ports: int, count: Count, budget: Map) -> Program:
-    """A clone to every member but the port the packet came from.
+def flood(members: Map, ports: int, count: Count, budget: Map, token: int) -> Program:
+    """A clone to every member but the port the packet came from; `token` is that of the wiring.
 
     `members` holds, by port, {u32 device, u32 wire, u32 counted, u32 length}: a device of ours and wire 0, or the
-    recirculation device and the wire on which the clone goes on.  Counted 0: the clone is counted where it leaves.
-    Frames up to `length` fit the device.  A clone shares the bytes; whoever changes them first copies.  Clones are
-    charged to `budget`: see storm.py.
+    recirculation device and the wire on which the clone goes on.  Counted 0: the clone is counted where it leaves; else
+    it is the bank of the port's counters, and one more.  Frames up to `length` fit the device.  A clone shares the
+    bytes; whoever changes them first copies.  Clones are charged to `budget`: see storm.py.
 
     The loop is the kernel's (`bpf_loop`), which verifies its body once; one of our own took the verifier a third of a
     second for 64 ports, and it refused 256.
     """
     whole, types, functions = _flood(max(ports, 1))
-    return loaded("flood", whole, [*count.maps, members, budget], types, functions)
+    return loaded("flood", whole, [*count.maps, members, budget], types, functions, (token,))
 
 
 @lru_cache(SHAPES)
@@ -321,7 +370,7 @@ def _flood(ports: int) -> tuple[bytes, bytes, bytes]:
     each = types.prototype(number, [("index", types.integer("u64", 8)), ("frame", types.pointer(0))])
     body = _clone(ports)
     whole = assemble(
-        move(R6, R1), *total(Total.FLOODS), *_value(3),
+        move(R6, R1), *total(Total.FLOODS), *_says(BLANKS[0]), *_value(3),
         jump_if(R0, "==", 0, "end"), store(R10, FRAME + ACCOUNT, R0), store(R10, FRAME + PACKET, R6),
         call(Helper.CLOCK), store(R10, FRAME + NOW, R0),
         load(R8, R6, CB, 4), load(R2, R6, MARK, 4), store(R10, FRAME + MARKED, R2),
@@ -361,7 +410,8 @@ def _clone(ports: int) -> list[Line]:
         load(R2, R9, 8, 4), jump_if(R2, "!=", 0, "here"), jump_if(R0, "s>=", 0, "skip"),
         jump_if(R0, "==", DOWN, "skip"), jump("refused"),
         Label("here"), jump_if(R0, "!=", 0, "refused"),
-        *_value(0), jump_if(R0, "==", 0, "skip"), compute(R8, "<<", 1), compute(R0, "+", R8),
+        *_value(0), jump_if(R0, "==", 0, "skip"), compute(R8, "<<", 2), compute(R0, "+", R8),
+        load(R2, R9, 8, 4), compute(R2, "-", 1), compute(R2, "&", 1), compute(R2, "<<", 5), compute(R0, "+", R2),
         *_add(16, 1), load(R2, R6, LENGTH, 4), *_add(24, R2), jump("skip"),
         Label("wired"), jump_if(R5, "!=", 0, "storm"),
         load(R0, R7, HOP), compute(R3, "|", R0), store(R6, MARK, R3, 4),
@@ -389,6 +439,6 @@ def loaded(name: str, code: bytes, maps: list[Map], types: bytes = b"", function
 
 
 __all__ = [
-    "MOST_HOPS", "PORTS", "Count", "Crossing", "Door", "Edge", "again", "arrive", "begin", "counted", "dropped",
-    "enter", "entry", "fits", "flood", "hop", "leaving", "loaded", "lost", "output", "passed", "total",
+    "MOST_HOPS", "PORTS", "Count", "Crossing", "Door", "Edge", "Way", "again", "arrive", "begin", "counted", "dropped",
+    "enter", "entry", "fits", "flood", "hop", "leaving", "loaded", "lost", "output", "passed", "total", "turning",
 ]

@@ -32,7 +32,7 @@ from ..targets.bpf import FLOOD_SLOT
 from ..targets.bpf_loaded import BpfLoaded
 from ..targets.homes import KernelHome
 from .counters import Counters
-from .edges import Door
+from .edges import Door, Way
 from .pins import WIRING, PinnedLoaded, Pins, Unpinned, pin_of, wiring_pin
 
 INGRESS, EGRESS, HOOK = "ingress", "egress", "hook"
@@ -52,8 +52,9 @@ class Instance:
     """Made by `Network.add`."""
 
     def __init__(self, name: str, function: Function, cache: Cache | None, pins: Pins, ring: int,
-                 versions: dict[str, int] | None = None) -> None:
+                 versions: dict[str, int] | None = None, born: int = 0) -> None:
         self.name, self.function, self.cache, self.pins = name, function, cache, pins
+        self.born = born                                    # the revision that brought it, 0 for none
         self.versions = dict(versions or {})                # of tables: how often they were replaced by others
         self._retired: list[Home] = []
         self.has_egress = hasattr(function, EGRESS)
@@ -113,6 +114,15 @@ class Instance:
     def door(self, stage: str) -> Door:
         """The way in to a stage."""
         return Door(self.loaded.slots, self.loaded.doors[stage])
+
+    def way(self, port: int) -> Way:
+        """Out of a port at the hook of its device."""
+        return Way(port, self.door(HOOK), self.token)
+
+    @property
+    def token(self) -> int:
+        """Tells its wiring from the one before: 1 to 0xffff."""
+        return self.versions.get(WIRING, 0) % 0xffff + 1
 
     def exit(self, port: int, stage: str = INGRESS) -> Door:
         """The way of what a stage forwards to a port."""
@@ -191,8 +201,9 @@ class Instance:
         """What happens to a packet that is flooded."""
         self._store(INGRESS, FLOOD_SLOT, program)
 
-    def member(self, port: int, device: int, wire: int = 0, counted: bool = False, length: int = 0xffffffff) -> None:
-        """Where the clone for a port goes, whether the flood counts it, and how long it may be; device 0: nowhere."""
+    def member(self, port: int, device: int, wire: int = 0, counted: int = 0, length: int = 0xffffffff) -> None:
+        """Where the clone for a port goes, whether the flood counts it (0, or the bank and one more), and how long it
+        may be; device 0: nowhere."""
         at = MEMBER * port
         with self.members.mmap() as words:
             if device:

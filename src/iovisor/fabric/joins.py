@@ -56,6 +56,7 @@ class Join:
     ours: Ours = Ours()
     absence: Absence | None = None
     generation: int = 0                                     # the revision that led it as it is, 0 for none
+    bank: int = 0                                           # of the port's counters
 
     def pin(self, at: PortRef, direction: Direction) -> str:
         """The name of the pin of its link."""

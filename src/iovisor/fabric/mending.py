@@ -106,6 +106,10 @@ class Mending:
                     self._moved.add(event.subject.index)
         return concerned
 
+    def forget(self, at: PortRef) -> None:
+        """The device of a port is another's now."""
+        self._names.pop(at, None)
+
     async def changes(self) -> AsyncIterator[EdgeChange]:
         queue: asyncio.Queue[EdgeChange] = asyncio.Queue()
         self._listeners.append(queue)
@@ -195,7 +199,7 @@ class Mending:
                 reason = f"{join.attachment.place} is gone"
         with rcu.expedited():
             self._network._shut(at)
-        self._network._devices.lost(at)
+        self._network._devices.lost(join)
         join.absence = Absence(reason, time.time())
         join.ours = replace(join.ours, promiscuous=False, macs=(), queued=False)
         self._names.pop(at, None)
@@ -225,8 +229,8 @@ class Mending:
             with rcu.expedited():
                 network._shut(at)
                 fresh.absence, fresh.ours = None, replace(fresh.ours, namespace=None)   # what was made just now goes
-                network._devices.remove({at: fresh})
-            network.joins[at] = join
+                network.joins[at] = join
+                network._devices.remove([fresh], network.joins.values())
             join.absence = replace(absence, reason=f"{absence.reason.partition(';')[0]}; {error}")
             return False
 

@@ -46,7 +46,7 @@ from .images import Images
 from .instance import INGRESS, Instance
 from .joins import Absence, Join, PortRef
 from .mending import EdgeChange, Mending
-from .pins import Place, Unpinned
+from .pins import WIRING, Place, Unpinned, folder_of
 from .queues import Waiting
 from .removal import Removal, close_all
 from .revision import Draft
@@ -130,15 +130,16 @@ class Network(Wiring):
         self._slow.changed()
         return instance
 
-    def _made(self, name: str, function: Function) -> Instance:
+    def _made(self, name: str, function: Function, born: int = 0) -> Instance:
         instance = None
         try:
-            instance = Instance(name, function, self.cache, self._pins.within(name), self._ring)
+            instance = Instance(name, function, self.cache, self._pins.within(name, born), self._ring,
+                                {WIRING: born} if born else {}, born)
             self._tell_flood(instance)
         except BaseException:
             if instance is not None:
                 instance.close()
-            self._pins.forget(name)
+            self._pins.forget(name, born)
             raise
         return instance
 
@@ -183,10 +184,10 @@ class Network(Wiring):
 
     def tap(self, port: str | PortRef) -> Tap:
         """The open TAP of a port whose `Tap` is not persistent: its descriptor is for the virtual machine."""
-        at, _ = self._joined(port)
-        if at not in self._devices.taps:
+        at, join = self._joined(port)
+        if join.edge is None or join.edge.index not in self._devices.taps:
             raise ValueError(f"{at} has no open TAP: attach Tap(..., persistent=False), in this process")
-        return self._devices.taps[at]
+        return self._devices.taps[join.edge.index]
 
     def detach(self, port: str | PortRef) -> None:
         """The opposite of `attach`: nothing comes in from here on, what wants out is dropped."""
@@ -474,7 +475,7 @@ class Network(Wiring):
         grace.wait()
         retire(self._account, instance)
         instance.close()
-        self._pins.forget(instance.name)
+        self._pins.forget(instance.name, instance.born)
 
     def close(self) -> None:
         """Take everything down: edges first, so that no packet meets half a network."""
@@ -542,8 +543,9 @@ class Network(Wiring):
         self._devices.mtu = document["mtu"]
         self._account.kept |= document["kept"]
         self._around.adopt(document["device"], {join.wire for join in self.joins.values()})
-        for name, function, versions in adoption.functions(document):
-            self.instances[name] = Instance(name, function, self.cache, self._pins.within(name), self._ring, versions)
+        for name, function, versions, born in adoption.functions(document):
+            self.instances[name] = Instance(name, function, self.cache, self._pins.within(name, born), self._ring,
+                                            versions, born)
             self._serve(self.instances[name])
             self._tell_flood(self.instances[name], max([0, *(at.port for at in self.joins if at.instance == name)]))
         for at, join in self.joins.items():
@@ -556,7 +558,8 @@ class Network(Wiring):
         for instance in self.instances.values():
             instance.prune()
         links = {join.pin(at, direction) for at, join in self.joins.items() if join.edge for direction in Direction}
-        self._place.prune({"account", "copies", "wires", "again", *links}, set(self.instances))
+        folders = {folder_of(name, instance.born) for name, instance in self.instances.items()}
+        self._place.prune({"account", "copies", "wires", "again", *links, *folders})
 
     def __enter__(self) -> Self:
         return self

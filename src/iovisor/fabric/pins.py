@@ -42,15 +42,15 @@ class Pins:
     def _path(self, name: str) -> Path:
         return self.folder / quote(name, safe="").replace(".", "%2E")       # bpffs has no dots
 
-    def within(self, name: str) -> Pins:
-        """The folder of an instance, made if necessary."""
-        path = self._path(f"at-{name}")
+    def within(self, name: str, born: int) -> Pins:
+        """The folder of an instance, made if necessary; `born` is the revision that brought it, 0 for none."""
+        path = self._path(folder_of(name, born))
         path.mkdir(exist_ok=True)
         return Pins(path)
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: str, born: int) -> None:
         """Remove the folder of an instance."""
-        _remove(self._path(f"at-{name}"))
+        _remove(self._path(folder_of(name, born)))
 
     def holds(self, name: str) -> bool:
         return self._path(name).exists()
@@ -116,9 +116,9 @@ class Pins:
             if path not in kept:
                 _remove(path)
 
-    def prune(self, names: set[str], instances: set[str]) -> None:
-        """Forget every pin but these."""
-        kept = {self._path(name) for name in names} | {self._path(f"at-{name}") for name in instances}
+    def prune(self, names: set[str]) -> None:
+        """Forget every pin and folder but these."""
+        kept = {self._path(name) for name in names}
         for path in list(self.folder.iterdir()):
             if path not in kept and "." not in path.name:       # the kernel's own have dots
                 _remove(path)
@@ -130,10 +130,10 @@ class Unpinned(Pins):
     def __init__(self) -> None:
         super().__init__(Path())
 
-    def within(self, name: str) -> Pins:
+    def within(self, name: str, born: int) -> Pins:
         return self
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: str, born: int) -> None:
         pass
 
     def map(self, name: str, spec: MapSpec) -> Map:
@@ -194,7 +194,7 @@ class Place(Pins):
         place._hold()
         try:
             filesystem.mount(place.folder)
-            place.prune(set(), set())
+            place.prune(set())
         except BaseException:
             place.release()
             raise
@@ -260,6 +260,12 @@ class PinnedLoaded(BpfLoaded):
                 home.map.pin(pins._path(pin_of(name, self._versions)))
 
 
+def folder_of(name: str, born: int) -> str:
+    """The folder of an instance: two of one name, one of which takes the other's place, have two.  No name has a colon.
+    """
+    return f"at-{name}:{born}" if born else f"at-{name}"
+
+
 def pin_of(table: str, versions: dict[str, int]) -> str:
     """The name of a table's pin: another each time the table is replaced."""
     version = versions.get(table, 0)
@@ -281,4 +287,4 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-__all__ = ["WIRING", "PinnedLoaded", "Pins", "Place", "Unpinned", "pin_of", "wiring_pin"]
+__all__ = ["WIRING", "PinnedLoaded", "Pins", "Place", "Unpinned", "folder_of", "pin_of", "wiring_pin"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..language.configuration import Config
 from ..language.function import Function
-from . import adoption, shares, upgrade
-from .attachments import Attachment
+from . import adoption, attachments, shares, upgrade
+from .attachments import Attachment, Device, Share, Veth
 from .edges import Edge
 from .instance import EGRESS, Instance
 from .joins import Join, PortRef
@@ -18,7 +18,7 @@ from .removal import Removal
 
 
 class Planned(Instance):
-    """An instance as it shall be; `of` is the one that is there, if one is."""
+    """An instance as it shall be; `of` is the one that is there and goes on, if one does."""
 
     def __init__(self, name: str, function: Function, of: Instance | None = None) -> None:
         self.name, self.function, self.of = name, function, of
@@ -32,7 +32,11 @@ class Planned(Instance):
 
 
 class Plan(Network):
-    """What of a network changes, while nothing does."""
+    """What of a network changes, while nothing does.
+
+    A device that is detached is free; who attaches it again, here or at another port, takes it over as it is.  `heirs`
+    says, by port, at which port a device is now.
+    """
 
     instances: dict[str, Planned]  # type: ignore[assignment]
 
@@ -42,6 +46,8 @@ class Plan(Network):
         self.instances = {name: Planned(name, instance.function, instance)
                           for name, instance in network.instances.items()}
         self.joins = {at: replace(join, links=list(join.links)) for at, join in network.joins.items()}
+        self.heirs = {at: at for at, join in network.joins.items() if join.edge is not None}
+        self._free_devices: dict[PortRef, Join] = {}
 
     # -- what is done otherwise -------------------------------------------------------------------------------------
 
@@ -63,23 +69,52 @@ class Plan(Network):
         return planned.function
 
     def attach_all(self, wanted: Mapping[str | PortRef, Attachment]) -> list[Edge]:
-        ours = {join.edge.index for join in self._there.joins.values() if join.edge is not None}
-        found = []
         for port, what in wanted.items():
             at = self._free(port)
-            if not isinstance(what, Edge):
-                raise ValueError(f"{at}: a draft attaches devices that are there, by their index, and not {what}; "
-                                 "attach it in the network, before or after")
-            for other, join in self.joins.items():
-                if join.edge is not None and join.edge.index == what.index and join.missing() is None:
-                    raise ValueError(f"device {what.index} is attached to {other} already")
-            if what.index not in ours:
-                shares.check(shares.Claim(self.name, str(at), self._devices.group), what.index, self.namespace)
-            fresh = Join(attachment=what)
+            former = self._goes_on(at, what)
+            if former is None:
+                self.joins[at] = self._new(at, what)
+                continue
+            join = self._free_devices[former]
+            fresh = Join(join.edge, attachment=what, ours=join.ours, absence=join.absence)
+            if isinstance(what, Edge) and not isinstance(join.attachment, Edge):
+                fresh.attachment = join.attachment              # who made it, or changed it, for what
+            elif isinstance(what, Edge):
+                self._devices.prepare({at: fresh})
+            elif isinstance(what, Veth) and isinstance(join.attachment, Veth) and not what.mac:
+                fresh.attachment = replace(what, mac=join.attachment.mac)
+            del self._free_devices[former]
+            self.joins[at], self.heirs[at] = fresh, former
+        return []
+
+    def _goes_on(self, at: PortRef, what: Attachment) -> PortRef | None:
+        """The port whose device, free by now, is the one that is wanted."""
+        like = [former for former, join in self._free_devices.items()
+                if join.attachment is not None and attachments.same(join.attachment, what)]
+        if like or not isinstance(what, Edge | Device | Share):
+            return like[0] if like else None
+        index = what.index if isinstance(what, Edge) else self._devices.found(what).index
+        here = [former for former, join in self._free_devices.items()
+                if join.edge is not None and join.edge.index == index and join.absence is None]
+        # Of several shares the one with the most in common, so that no frame is both's for a moment.
+        here.sort(key=lambda former: (not _overlap(self._free_devices[former].attachment, what), former != at))
+        return here[0] if here else None
+
+    def _new(self, at: PortRef, what: Attachment) -> Join:
+        """Of a device that is made, or found, when the draft becomes what is."""
+        fresh = Join(attachment=what)
+        for other, join in self.joins.items():
+            if isinstance(what, Edge) and join.edge is not None and join.edge.index == what.index \
+                    and join.missing() is None:
+                raise ValueError(f"device {what.index} is attached to {other} already")
+            there = join.attachment
+            if isinstance(what, Share) and isinstance(there, Share) and what.device == there.device \
+                    and (overlap := what.overlap(there)):
+                raise ValueError(f"{at}: {overlap} on {what.device} belong to {other}")
+        if isinstance(what, Edge):
+            shares.check(shares.Claim(self.name, str(at), self._devices.group), what.index, self.namespace)
             self._devices.prepare({at: fresh})
-            self.joins[at] = fresh
-            found += [fresh.edge] if fresh.edge is not None else []
-        return found
+        return fresh
 
     # -- what is only noted -----------------------------------------------------------------------------------------
 
@@ -98,6 +133,9 @@ class Plan(Network):
     def _part(self, *ports: PortRef, removal: Removal | None = None) -> None:
         for at in ports:
             del self.joins[at]
+            former = self.heirs.pop(at, None)
+            if former is not None:
+                self._free_devices[former] = self._there.joins[former]
 
     def _lead(self, at: PortRef, to: PortRef) -> None:
         pass
@@ -110,3 +148,10 @@ class Plan(Network):
 
     def _keep(self) -> None:
         pass
+
+
+def _overlap(one: Attachment | None, other: Attachment) -> str:
+    return one.overlap(other) if isinstance(one, Share) and isinstance(other, Share) else ""
+
+
+__all__ = ["Plan", "Planned"]

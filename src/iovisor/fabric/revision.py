@@ -13,8 +13,12 @@ and wires of their own for what goes around.  No packet sees any of it.  Last, t
 it, one update each: a packet on its way goes on in the old wiring, the next begins in the new one, and copies in flight
 stay in theirs, because a wire leads into one of the two.  When the last has left the old wiring, it is taken down.
 
+A device that is detached and attached in one draft goes on, wherever: at another port, under another function, under
+a function of another kind that takes the name of one that goes.  What is new is made before anything is turned, and
+what goes is removed when nobody meets it any more.
+
 What that does not cover: *tables* are shared, so what `configure` writes into them is seen by packets of both
-revisions; and a flooded copy that is just before the egress hook of a device while that is turned meets the new egress.
+revisions.  What a function that goes had punted and not dealt with ends with it.
 
 A change of one slot (`link`, `insert`, `reconfigure`...) does not need this and costs less.
 
@@ -23,20 +27,19 @@ had not been reached: the old arrays are there, and the devices are turned back 
 """
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..kernel import Direction, KernelError, Link, Program, rcu
+from ..kernel import Direction, KernelError, rcu
 from ..language.function import Function
 from . import edges, grace, upgrade
+from .attachments import Attachment, Tap, Veth
+from .beside import Beside
 from .conversion import Conversion
-from .edges import Edge
 from .instance import INGRESS, Instance
 from .joins import Join, PortRef
-from .wiring import Wiring
 
 if TYPE_CHECKING:
     from .network import Network
@@ -55,9 +58,10 @@ class Draft:
     def remove(self, name: str) -> None:
         self._plan.remove(name)
 
-    def attach(self, port: str | PortRef, edge: Edge) -> None:
-        """A device that is there, by its index; one that is to be made is attached before, and moved here."""
-        self._plan.attach(port, edge)
+    def attach(self, port: str | PortRef, what: Attachment) -> None:
+        """A device that the draft has detached before goes on as it is, with another address or MTU if that is wanted;
+        one of the network may be named by its index as well.  Any other is made, or found, when the draft is done."""
+        self._plan.attach_all({port: what})
 
     def detach(self, port: str | PortRef) -> None:
         self._plan.detach(port)
@@ -81,53 +85,6 @@ class Draft:
         self._plan.upgrade(name, kind)
 
 
-class Beside(Wiring):
-    """The new wiring while it is built: links of devices that are there already are noted, to be turned at the end."""
-
-    def __init__(self, network: Network, generation: int) -> None:
-        self.name, self.namespace, self._pins, self._devices = (
-            network.name, network.namespace, network._pins, network._devices)
-        self._account, self._budget, self._around = network._account, network._budget, network._around
-        self._touched, self.generation = set(), generation
-        self.instances, self.joins = {}, {}
-        self.there: dict[tuple[int, Direction], Link] = {
-            (join.edge.index, Direction(link.info().attach_type)): link
-            for join in network.joins.values() if join.edge is not None for link in join.links}
-        self.turns: list[tuple[Link, Program]] = []
-        self.made: list[tuple[PortRef, Direction, Link]] = []
-
-    def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction, revision: int = 0) -> Link:
-        found = self.there.get((index, direction))
-        if found is None:
-            made = super()._tcx(at, program, index, direction, revision)
-            self.made.append((at, direction, made))
-            return made
-        self.turns.append((found, Program(os.dup(program.fd), program.name, program.kind)))
-        self._pins.again(self.joins[at].pin(at, direction), found)
-        return found
-
-    def turn(self) -> None:
-        """Let packets begin in the new wiring: egress hooks first, so that a copy finds one that knows its instance."""
-        done: list[tuple[Link, Program]] = []
-        try:
-            for link, program in self.turns:
-                former = Program.from_id(link.info().program_id)
-                done.append((link, former))
-                link.update(program)
-        except BaseException:
-            for link, former in reversed(done):
-                link.update(former)
-            raise
-        finally:
-            for _, former in done:
-                former.close()
-
-    def close(self) -> None:
-        for _, program in self.turns:
-            program.close()
-        self.turns.clear()
-
-
 def affected(network: Network, plan: Plan) -> set[str]:
     """The instances a packet may meet that also meets something changed, in the old wiring or the new.
 
@@ -142,7 +99,8 @@ def affected(network: Network, plan: Plan) -> set[str]:
                 ways.setdefault(at.instance, set()).add(join.peer.instance)
     for at in network.joins.keys() | plan.joins.keys():
         was, would = network.joins.get(at), plan.joins.get(at)
-        if was is None or would is None or (was.edge, was.peer) != (would.edge, would.peer):
+        if was is None or would is None or plan.heirs.get(at, at) != at or \
+                (was.edge, was.peer, was.attachment) != (would.edge, would.peer, would.attachment):
             touched.add(at.instance)
     found, waiting = set(touched), list(touched)
     while waiting:
@@ -161,17 +119,20 @@ def commit(network: Network, plan: Plan) -> None:
     old_joins = {at: join for at, join in network.joins.items() if at.instance in names}
     with rcu.expedited():
         with ExitStack() as undo:
-            beside = Beside(network, generation)
+            beside = Beside(network, plan, generation)
             undo.callback(beside.close)
+            undo.callback(beside.requeue)
             conversions = _instances(network, plan, names, beside, undo)
+            fresh = _devices(network, plan, undo)
             _joins(network, plan, names, beside, undo)
+            network._devices.start(fresh)
             beside.turn()
             undo.pop_all()
             beside.close()
-        formers = _become(network, plan, names, beside)
+        formers, gone = _become(network, plan, names, beside)
         network.generation = generation
         network._keep()
-        _take_down(network, formers, old_joins, conversions)
+        _take_down(network, beside, formers, gone, old_joins, conversions)
 
 
 def _instances(network: Network, plan: Plan, names: set[str], beside: Beside,
@@ -181,7 +142,7 @@ def _instances(network: Network, plan: Plan, names: set[str], beside: Beside,
     for name, wanted in plan.instances.items():
         of = wanted.of
         if of is None:
-            instance = network._made(name, wanted.function)
+            instance = network._made(name, wanted.function, beside.generation)
             undo.callback(_forget, network, instance)
         elif name not in names:
             beside.instances[name] = of
@@ -207,7 +168,7 @@ def _instances(network: Network, plan: Plan, names: set[str], beside: Beside,
 
 def _forget(network: Network, instance: Instance) -> None:
     instance.close()
-    network._pins.forget(instance.name)
+    network._pins.forget(instance.name, instance.born)
 
 
 def _discard(instance: Instance, of: Instance) -> None:
@@ -217,20 +178,41 @@ def _discard(instance: Instance, of: Instance) -> None:
             instance.discard(home)
 
 
+def _devices(network: Network, plan: Plan, undo: ExitStack) -> list[Join]:
+    """Make or find the devices that are new, and let those that go on be what is wanted; answers the new ones' joins.
+    """
+    devices, there = network._devices, network.joins.values()
+    fresh = {at: join for at, join in plan.joins.items() if join.peer is None and join.edge is None}
+    undo.callback(devices.remove, fresh.values(), there)
+    devices.prepare(fresh)
+    for at, former in plan.heirs.items():
+        was, join = network.joins[former], plan.joins[at]
+        if was.attachment != join.attachment and join.absence is None:
+            back = replace(was)
+            undo.callback(devices.change, join, back)
+            undo.callback(devices.release, join, was, there)
+            devices.change(was, join)
+    return list(fresh.values())
+
+
 def _joins(network: Network, plan: Plan, names: set[str], beside: Beside, undo: ExitStack) -> None:
     """Lead every port where it shall lead; devices that nobody has yet come last: their packets begin at once."""
-    fresh, owners = [], {join.edge.index: join for join in network.joins.values() if join.edge is not None}
+    fresh = []
     for at, join in plan.joins.items():
         if at.instance not in names:
             beside.joins[at] = network.joins[at]
             continue
-        was = network.joins.get(at)
-        kept = was is not None and (was.edge, was.peer) == (join.edge, join.peer)
-        before = was.before if was is not None and kept else beside.instances[at.instance].counters.read(at.port)
-        owner = owners.get(join.edge.index) if join.edge is not None else None
-        if owner is not None:                           # who made it, or changed it, for what
-            join.attachment, join.ours = owner.attachment, owner.ours
-        made = beside.joins[at] = replace(join, wire=0, links=[], before=before, generation=beside.generation)
+        was, instance = network.joins.get(at), beside.instances[at.instance]
+        if was is None or plan.instances[at.instance].of is None:
+            bank, before = 0, instance.counters.read(at.port, 0)
+        elif (was.edge is None) != (join.edge is None):         # the old wiring still counts there as what it was
+            bank = 1 - was.bank
+            before = instance.counters.read(at.port, bank)
+        else:
+            same = plan.heirs.get(at) == at if join.peer is None else was.peer == join.peer
+            bank, before = was.bank, was.before if same else instance.counters.read(at.port, was.bank)
+        made = beside.joins[at] = replace(join, wire=0, links=[], before=before, generation=beside.generation,
+                                          bank=bank)
         if join.peer is not None or join.shared:
             made.wire = network._around.take()
             undo.callback(network._around.give, made.wire)
@@ -238,21 +220,21 @@ def _joins(network: Network, plan: Plan, names: set[str], beside: Beside, undo: 
     for name in names & beside.instances.keys():
         beside._tell_flood(beside.instances[name], max([0, *(at.port for at in fresh if at.instance == name)]))
     undo.callback(_unmade, beside)
-    known = {index for index, _ in beside.there}
     opening = []
     for at in fresh:
         join = beside.joins[at]
         if join.peer is not None:
             beside._lead(at, join.peer)
         elif join.edge is not None and join.absence is None:
-            opening.append((join.edge.index not in known, at))
+            opening.append((at not in plan.heirs, at))
     for _, at in sorted(opening, key=lambda found: found[0]):
         beside._open(at)
+        beside.bare(at)
 
 
 def _unmade(beside: Beside) -> None:
     """Let go of the devices that were opened; of those that are there already, only the second pin goes."""
-    for _, _, link in beside.made:
+    for link in beside.made:
         link.close()
     for at, join in beside.joins.items():
         if join.edge is not None and join.generation == beside.generation:
@@ -260,10 +242,12 @@ def _unmade(beside: Beside) -> None:
                 beside._pins.unpin(join.pin(at, direction))
 
 
-def _become(network: Network, plan: Plan, names: set[str], beside: Beside) -> list[Instance]:
-    """The new wiring is the network's; answers the former instances.  Who holds an instance holds the new one."""
-    formers = []
-    order = {}
+def _become(network: Network, plan: Plan, names: set[str], beside: Beside) -> tuple[list[Instance], list[Instance]]:
+    """The new wiring is the network's; answers the former instances, of those that go on and of those that do not.  Who
+    holds an instance that goes on holds the new one."""
+    formers, order = [], {}
+    gone = [instance for name, instance in network.instances.items()
+            if name not in plan.instances or plan.instances[name].of is None]
     for name, wanted in plan.instances.items():
         instance = beside.instances[name]
         if wanted.of is not None and name in names:
@@ -271,7 +255,9 @@ def _become(network: Network, plan: Plan, names: set[str], beside: Beside) -> li
             wanted.of.become(instance)
             instance = wanted.of
         order[name] = instance
-    formers += [instance for name, instance in network.instances.items() if name not in plan.instances]
+    for at, former in plan.heirs.items():
+        if at != former:
+            network._mending.forget(former)
     network.instances.clear()
     network.instances.update(order)
     network.joins.clear()
@@ -286,54 +272,80 @@ def _become(network: Network, plan: Plan, names: set[str], beside: Beside) -> li
             with edges.enter(port, door, network._nobody(instance)) as start:
                 network._around.lead(wire, start)
     network._slow.changed()
-    return formers
+    return formers, gone
 
 
-def _take_down(network: Network, formers: list[Instance], old_joins: dict[PortRef, Join],
-               conversions: list[tuple[Instance, Function, list[Conversion]]]) -> None:
+def _take_down(network: Network, beside: Beside, formers: list[Instance], gone: list[Instance],
+               old_joins: dict[PortRef, Join], conversions: list[tuple[Instance, Function, list[Conversion]]]) -> None:
     """What nobody meets any more goes, once the last packet has left it."""
     kept = {id(link) for join in network.joins.values() for link in join.links}
-    gone = {at: join for at, join in old_joins.items()
-            if join.edge is not None and (at not in network.joins or network.joins[at].edge != join.edge)}
-    for at, join in old_joins.items():
-        for direction in Direction if join.edge is not None else ():
-            network._pins.unpin(join.pin(at, direction))
-        for link in join.links:
-            if id(link) not in kept:
-                link.close()
+    left = {(at, Direction(link.info().attach_type)): link
+            for at, join in old_joins.items() for link in join.links if id(link) not in kept}
+
+    def part(direction: Direction) -> None:
+        for at, join in old_joins.items():
+            if join.edge is not None:
+                network._pins.unpin(join.pin(at, direction))
+            if (at, direction) in left:
+                left[at, direction].close()
+    part(Direction.INGRESS)
     grace.wait()
     failed: Exception | None = None
     try:
         network._around.drain()
     except KernelError as error:                # then what is still on its way around is dropped, and counted
         failed = error
+    part(Direction.EGRESS)                      # not before: what is flooded would leave past its egress
+    try:
+        beside.settle()
+    except KernelError as error:                # hooks that know both wirings are right as well
+        failed = failed or error
     for join in old_joins.values():
         if join.wire:
             network._around.give(join.wire)
-    counters = {former.name: former.counters for former in formers}
-    for at, join in gone.items():
-        now = counters[at.instance].read(at.port)
-        received, sent = now[0] - join.before[0], now[1] - join.before[1]
-        network._account.kept["received"] += received.packets
-        network._account.kept["sent"] += sent.packets
-    there = [join.edge.index for join in network.joins.values() if join.edge is not None]
-    network._devices.remove({at: join for at, join in gone.items() if join.edge and join.edge.index not in there},
+    _count(network, old_joins, formers, gone)
+    there = network.joins.values()
+    went_on = {former: at for at, former in beside.heirs.items()}
+    network._devices.remove((join for at, join in old_joins.items() if join.edge is not None and at not in went_on),
                             there)
+    for former_at, at in went_on.items():
+        if former_at in old_joins:
+            network._devices.release(old_joins[former_at], network.joins[at], there)
+            if at != former_at and isinstance(network.joins[at].attachment, Veth | Tap):
+                network._devices.named(at, network.joins[at])
     for instance, old, found in conversions:
         try:
             upgrade.finish(instance, old, found)
         except (ValueError, KernelError) as error:
             failed = failed or error
     for former in formers:
-        if former.name in network.instances:
-            instance = network.instances[former.name]
-            if former.taps:
-                instance.taps = former.taps
-                instance.settle(network._inline(instance))
-            former.retreat()
-            instance.prune()
-        else:
-            network._close(former)
-    network._rest()
+        instance = network.instances[former.name]
+        if former.taps:
+            instance.taps = former.taps
+            instance.settle(network._inline(instance))
+        former.retreat()
+        instance.prune()
+    for instance in gone:
+        network._close(instance)
+    network._keep()
     if failed is not None:
         raise failed
+
+
+def _count(network: Network, old_joins: dict[PortRef, Join], formers: list[Instance], gone: list[Instance]) -> None:
+    """Keep what ports have counted for devices that they have no more."""
+    counters = {former.name: former.counters for former in (*formers, *gone)}
+    ended = {instance.name for instance in gone}
+    for at, join in old_joins.items():
+        now = network.joins.get(at)
+        if join.edge is None:
+            continue
+        if now is not None and now.edge is not None and now.bank == join.bank and at.instance not in ended:
+            received, sent = now.before                         # from there on they count for its successor, or itself
+        else:
+            received, sent = counters[at.instance].read(at.port, join.bank)
+        network._account.kept["received"] += (received - join.before[0]).packets
+        network._account.kept["sent"] += (sent - join.before[1]).packets
+
+
+__all__ = ["Draft", "affected", "commit"]

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,11 +116,12 @@ def _claim(program: Program) -> Claim | None:
     return Claim("", "", 0) if name.startswith("entry") and name[5:].isdigit() else None
 
 
-def check(wanted: Claim, index: int, namespace: NetworkNamespace | None) -> int:
-    """The revision at which nobody has what is wanted; ValueError naming who has."""
+def check(wanted: Claim, index: int, namespace: NetworkNamespace | None, leaving: Collection[str] = ()) -> int:
+    """The revision at which nobody has what is wanted, but ports of the same network that are `leaving`; ValueError
+    naming who has."""
     others, revision = claims(index, namespace)
     for other in others:
-        if (other.group, other.port) == (wanted.group, wanted.port):
+        if other.group == wanted.group and other.port in (wanted.port, *leaving):
             continue
         if wanted.share is None and other.share is None:
             raise ValueError(f"{wanted.port}: device {index} is attached to {other.holder} already")

@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager
 from ..kernel import BpfError, Direction, Link, NetworkNamespace, Program, rcu
 from . import edges, grace, shares
 from .attachments import Device, Share
-from .counters import Account, Traffic
+from .counters import Account, Traffic, number
 from .devices import Devices
 from .edges import Count, Crossing
-from .instance import EGRESS, HOOK, INGRESS, Instance
+from .instance import EGRESS, INGRESS, Instance
 from .joins import Join, PortRef
 from .pins import Pins, Unpinned
 from .recirculation import Recirculation, onward_of, start_of
@@ -33,6 +33,7 @@ class Wiring:
         self.instances: dict[str, Instance] = {}
         self.joins: dict[PortRef, Join] = {}
         self.generation = 0                                 # how many revisions there have been
+        self._leaving_ports: set[str] = set()               # whose devices are about to be others'
         self._touched: set[Instance] = set()                # what may have descriptors to give back
         with ExitStack() as undo:
             self._account = Account(pins)
@@ -52,7 +53,7 @@ class Wiring:
         """Note a new join, its counters and its wire; if what is done meanwhile fails, nothing of it is left."""
         self.joins[at] = join
         try:
-            join.before = self.instances[at.instance].counters.read(at.port)
+            join.before = self.instances[at.instance].counters.read(at.port, join.bank)
             if join.peer is not None or join.shared:
                 join.wire = self._around.take()
             yield
@@ -99,9 +100,7 @@ class Wiring:
                     received, sent = self._passed(at, join)
                     self._account.kept["received"] += received.packets
                     self._account.kept["sent"] += sent.packets
-            self._devices.remove(gone, [join.edge.index for join in self.joins.values()
-                                        if join.edge is not None and isinstance(join.attachment, Device | Share)],
-                                 removal)
+            self._devices.remove(gone.values(), self.joins.values(), removal)
 
     def _shut(self, at: PortRef) -> None:
         """Let nothing in or out at a port, which stays joined."""
@@ -118,7 +117,7 @@ class Wiring:
 
     def _passed(self, at: PortRef, join: Join) -> tuple[Traffic, Traffic]:
         """What a port received and sent since it was joined."""
-        received, sent = self._instance(at.instance).counters.read(at.port)
+        received, sent = self._instance(at.instance).counters.read(at.port, join.bank)
         return received - join.before[0], sent - join.before[1]
 
     def _open(self, at: PortRef) -> None:
@@ -132,7 +131,7 @@ class Wiring:
                 return
             assert join.edge is not None
             if instance.has_egress:
-                with edges.leaving(at.port, instance.door(HOOK), self._nobody(instance)) as leaving:
+                with self._leaving(at) as leaving:
                     join.links.append(self._tcx(at, leaving, join.edge.index, Direction.EGRESS))
                 self._copy_to(at)
             door, count = instance.door(INGRESS), self._received(at)
@@ -152,6 +151,11 @@ class Wiring:
         if wanted is not None or join.ours.queued:
             self._devices.queue(join, wanted)
 
+    def _leaving(self, at: PortRef) -> Program:
+        """What stands at the egress hook of a port's device."""
+        instance = self.instances[at.instance]
+        return edges.leaving(instance.way(at.port), self._nobody(instance))
+
     def _open_share(self, at: PortRef) -> None:
         instance, join = self.instances[at.instance], self.joins[at]
         share, door, count = join.attachment, instance.door(INGRESS), self._received(at)
@@ -163,7 +167,7 @@ class Wiring:
     def _claim(self, at: PortRef, claim: Claim, program: Program, index: int) -> Link:
         """Attach at a moment when nobody has what is claimed."""
         while True:
-            revision = shares.check(claim, index, self.namespace)
+            revision = shares.check(claim, index, self.namespace, self._leaving_ports)
             try:
                 return self._tcx(at, program, index, Direction.INGRESS, revision)
             except BpfError as error:
@@ -190,7 +194,8 @@ class Wiring:
         else:
             # Packets that pass the device's hook are counted there, and those in line by the program that sends them.
             inline = join.inline or not instance.has_egress
-            with edges.output(edge, self._sent(at) if inline else self._nobody(instance)) as output:
+            count = self._sent(at) if inline else self._nobody(instance)
+            with edges.output(edge, count, instance.token) as output:
                 if instance.has_egress:
                     with edges.passed(self._sent(at)) as passed:
                         instance.lead(at.port, output, passed, inline)
@@ -202,9 +207,10 @@ class Wiring:
 
     def _copy_to(self, at: PortRef) -> None:
         """Let floods reach a port's device."""
-        instance, edge = self.instances[at.instance], self.joins[at].edge
+        instance, join = self.instances[at.instance], self.joins[at]
+        edge = join.edge
         assert edge is not None
-        instance.member(at.port, edge.index, 0, not instance.has_egress,
+        instance.member(at.port, edge.index, 0, 0 if instance.has_egress else join.bank + 1,
                         edge.mtu + edges.ETHERNET if edge.mtu else 0xffffffff)
 
     def _inline(self, instance: Instance) -> list[int]:
@@ -221,7 +227,8 @@ class Wiring:
         """
         if port >= instance.flooded and instance.floods:
             ports = min(max(1 << port.bit_length(), 4), instance.ports)
-            with edges.flood(instance.members, ports, self._nobody(instance), self._budget.map) as flood:
+            with edges.flood(instance.members, ports, self._nobody(instance), self._budget.map,
+                             instance.token) as flood:
                 instance.flood_by(flood)
             instance.flooded = ports
 
@@ -231,10 +238,12 @@ class Wiring:
     # -- counting and descriptors -----------------------------------------------------------------------------------
 
     def _received(self, at: PortRef) -> Count:
-        return Count(self.instances[at.instance].counters.array, 2 * at.port, self._account.array)
+        return Count(self.instances[at.instance].counters.array, number(at.port, self.joins[at].bank),
+                     self._account.array)
 
     def _sent(self, at: PortRef) -> Count:
-        return Count(self.instances[at.instance].counters.array, 2 * at.port + 1, self._account.array)
+        return Count(self.instances[at.instance].counters.array, number(at.port, self.joins[at].bank) + 1,
+                     self._account.array)
 
     def _nobody(self, instance: Instance) -> Count:
         """For programs that count nothing but drops."""

@@ -1,0 +1,141 @@
+"""The new wiring of a revision, while it is built beside the one that carries the packets.
+
+What goes on in the new wiring has an *heir* there: the port its device is then attached to, the same one or another.
+The links of such a device are noted here, and turned at the end, one update each.  So a device that moves, or comes
+under another function, has a hook at every moment, and the packet that meets it finds all of one wiring.
+
+At the egress hook a packet has passed functions already, so the hook cannot choose for it.  While devices are turned
+their hooks know both wirings, and send each packet through the egress of its own (`edges.turning`); where only one of
+the two has an egress, packets of the other pass.  When the last packet has left the old wiring, `settle` makes the
+hooks simple again.
+"""
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from ..kernel import BpfError, Direction, Link, Program
+from . import edges
+from .edges import Way
+from .joins import Join, PortRef
+from .wiring import Wiring
+
+if TYPE_CHECKING:
+    from .network import Network
+    from .plan import Plan
+
+
+class Beside(Wiring):
+    """Made by a revision; shares with the network all that is not wiring."""
+
+    def __init__(self, network: Network, plan: Plan, generation: int) -> None:
+        self.name, self.namespace, self._pins, self._devices = (
+            network.name, network.namespace, network._pins, network._devices)
+        self._account, self._budget, self._around = network._account, network._budget, network._around
+        self._touched, self.generation = set(), generation
+        self.instances, self.joins = {}, {}
+        self.heirs, self._network = plan.heirs, network
+        self._leaving_ports = {str(at) for at, join in network.joins.items()
+                               if plan.heirs.get(at) != at or plan.joins[at].attachment != join.attachment}
+        self.turns: list[tuple[Link, Program]] = []
+        self.hooks: list[tuple[PortRef, Link]] = []         # that know both wirings
+        self.made: list[Link] = []
+
+    def former(self, at: PortRef) -> tuple[PortRef, Join] | None:
+        """Where the device of a port was."""
+        former = self.heirs.get(at)
+        return None if former is None else (former, self._network.joins[former])
+
+    def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction, revision: int = 0) -> Link:
+        former = self.former(at)
+        found = None if former is None else _link(former[1], direction)
+        if found is None:
+            made = super()._tcx(at, program, index, direction, revision)
+            self.made.append(made)
+        else:
+            made = found
+            self._turning(found, program)
+            self._pins.again(self.joins[at].pin(at, direction), found)
+        if direction == Direction.EGRESS and former is not None:
+            self.hooks.append((at, made))
+        return made
+
+    def _turning(self, link: Link, program: Program) -> None:
+        self.turns.append((link, Program(os.dup(program.fd), program.name, program.kind)))
+
+    def _leaving(self, at: PortRef) -> Program:
+        if self.former(at) is None:
+            return super()._leaving(at)
+        instance = self.instances[at.instance]
+        return edges.turning(self._way(at), instance.way(at.port), self._nobody(instance))
+
+    def _way(self, at: PortRef) -> Way | None:
+        """The egress that what the old wiring sends to the device of a port meets at its hook."""
+        former = self.former(at)
+        if former is None or former[1].shared or not self._network.instances[former[0].instance].has_egress:
+            return None
+        return self._network.instances[former[0].instance].way(former[0].port)
+
+    def bare(self, at: PortRef) -> None:
+        """The device of a port had an egress at its hook, and has none any more: packets of the new wiring pass it."""
+        former, way, instance = self.former(at), self._way(at), self.instances[at.instance]
+        link = None if former is None else _link(former[1], Direction.EGRESS)
+        if link is not None and way is not None and (not instance.has_egress or self.joins[at].shared):
+            with edges.turning(way, None, self._nobody(instance)) as turning:
+                self._turning(link, turning)
+
+    def requeue(self) -> None:
+        """Nothing comes of it: give devices the queues that they had."""
+        network = self._network
+        for at, former in self.heirs.items():
+            join, was = self.joins.get(at), network.joins[former]
+            if join is None or join is was or was.absence is not None:
+                continue
+            if join.ours.queued and not was.ours.queued:
+                self._devices.queue(join, None)
+            elif was.ours.queued:
+                network._queue(former)
+
+    def turn(self) -> None:
+        """Let packets begin in the new wiring: hooks first, so that what comes to one is known there."""
+        done: list[tuple[Link, Program]] = []
+        try:
+            for link, program in sorted(self.turns, key=lambda turn: turn[0].info().attach_type != Direction.EGRESS):
+                former = Program.from_id(link.info().program_id)
+                done.append((link, former))
+                _update(link, program)
+        except BaseException:
+            for link, former in reversed(done):
+                _update(link, former)
+            raise
+        finally:
+            for _, former in done:
+                former.close()
+
+    def settle(self) -> None:
+        """Nobody walks in the old wiring any more: let hooks forget it."""
+        for at, link in self.hooks:
+            with super()._leaving(at) as leaving:
+                _update(link, leaving)
+
+    def close(self) -> None:
+        for _, program in self.turns:
+            program.close()
+        self.turns.clear()
+
+
+def _link(join: Join, direction: Direction) -> Link | None:
+    return next((link for link in join.links if link.info().attach_type == direction), None)
+
+
+def _update(link: Link, program: Program) -> None:
+    """Of a device that is gone there is nothing to turn; whoever looks next takes leave of it."""
+    try:
+        link.update(program)
+    except BpfError as error:
+        if error.errno != errno.ENOLINK:
+            raise
+
+
+__all__ = ["Beside"]
