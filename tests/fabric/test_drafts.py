@@ -362,7 +362,7 @@ def test_a_device_that_is_gone_meanwhile_moves_too(place: Places) -> None:
         assert [str(at) for at in net.absent] == ["lan:2"]
         assert [str(change) .partition(":")[0] for change in net.mend()] == ["lan", "lan"]
         assert not net.absent
-        assert until(lambda: at.hosts[0].send(None) and net.traffic("lan:2")[1].packets > 0)    # once it has a carrier
+        assert until(lambda: bool(at.hosts[0].send(None)) and net.traffic("lan:2")[1].packets > 0)  # once it is up
 
 
 def test_adopted_as_it_was_to_be(place: Places, tmp_path: Path) -> None:

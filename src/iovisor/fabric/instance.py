@@ -273,6 +273,10 @@ class Instance:
         """Forget pins of tables and wirings that were replaced, or were to be."""
         self.pins.prune_former(self.versions, self.function.tables)
 
+    def hold_counters(self) -> None:
+        """Hold what it has counted, whatever happens to the programs."""
+        _ = self.counters.array.fd, self.loaded.maps["@drops"].fd
+
     def wake(self) -> None:
         """Hold the tables, whatever happens to the programs."""
         for home in self.loaded.homes.values():

@@ -471,11 +471,14 @@ class Network(Wiring):
             self._around.give(wire)
         instance.function.post = None
         self._slow.changed()
-        self._wake()
-        grace.wait()
-        retire(self._account, instance)
-        instance.close()
-        self._pins.forget(instance.name, instance.born)
+        try:
+            self._wake()
+            grace.wait()
+            retire(self._account, instance)
+        finally:
+            self._touched.discard(instance)
+            instance.close()
+            self._pins.forget(instance.name, instance.born)
 
     def close(self) -> None:
         """Take everything down: edges first, so that no packet meets half a network."""
@@ -528,6 +531,9 @@ class Network(Wiring):
     def _keep(self) -> None:
         """A change is complete: write down what is, and give back the descriptors that were needed for it."""
         self._rest()
+        self._write()
+
+    def _write(self) -> None:
         if self._place is not None:
             around = self._around.index
             kept = self._account.kept

@@ -27,7 +27,8 @@ had not been reached: the old arrays are there, and the devices are turned back 
 """
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -126,12 +127,15 @@ def commit(network: Network, plan: Plan) -> None:
             fresh = _devices(network, plan, undo)
             _joins(network, plan, names, beside, undo)
             network._devices.start(fresh)
+            for name in names & network.instances.keys():       # what counted is read in the end, whatever happens
+                network._instance(name).hold_counters()
+            network._wake()
             beside.turn()
             undo.pop_all()
             beside.close()
         formers, gone = _become(network, plan, names, beside)
         network.generation = generation
-        network._keep()
+        network._write()
         _take_down(network, beside, formers, gone, old_joins, conversions)
 
 
@@ -277,7 +281,15 @@ def _become(network: Network, plan: Plan, names: set[str], beside: Beside) -> tu
 
 def _take_down(network: Network, beside: Beside, formers: list[Instance], gone: list[Instance],
                old_joins: dict[PortRef, Join], conversions: list[tuple[Instance, Function, list[Conversion]]]) -> None:
-    """What nobody meets any more goes, once the last packet has left it."""
+    """What nobody meets any more goes, once the last packet has left it.  What cannot be done holds up nothing else."""
+    failures: list[Exception] = []
+
+    @contextmanager
+    def step() -> Iterator[None]:
+        try:
+            yield
+        except (KernelError, ValueError) as error:
+            failures.append(error)
     kept = {id(link) for join in network.joins.values() for link in join.links}
     left = {(at, Direction(link.info().attach_type)): link
             for at, join in old_joins.items() for link in join.links if id(link) not in kept}
@@ -290,34 +302,21 @@ def _take_down(network: Network, beside: Beside, formers: list[Instance], gone: 
                 left[at, direction].close()
     part(Direction.INGRESS)
     grace.wait()
-    failed: Exception | None = None
-    try:
+    with step():                                # if not, what is still on its way around is dropped, and counted
         network._around.drain()
-    except KernelError as error:                # then what is still on its way around is dropped, and counted
-        failed = error
     part(Direction.EGRESS)                      # not before: what is flooded would leave past its egress
-    try:
+    with step():                                # if not: hooks that know both wirings are right as well
         beside.settle()
-    except KernelError as error:                # hooks that know both wirings are right as well
-        failed = failed or error
     for join in old_joins.values():
         if join.wire:
             network._around.give(join.wire)
-    _count(network, old_joins, formers, gone)
-    there = network.joins.values()
-    went_on = {former: at for at, former in beside.heirs.items()}
-    network._devices.remove((join for at, join in old_joins.items() if join.edge is not None and at not in went_on),
-                            there)
-    for former_at, at in went_on.items():
-        if former_at in old_joins:
-            network._devices.release(old_joins[former_at], network.joins[at], there)
-            if at != former_at and isinstance(network.joins[at].attachment, Veth | Tap):
-                network._devices.named(at, network.joins[at])
+    with step():
+        _count(network, old_joins, formers, gone)
+    with step():
+        _give_back(network, beside, old_joins)
     for instance, old, found in conversions:
-        try:
+        with step():
             upgrade.finish(instance, old, found)
-        except (ValueError, KernelError) as error:
-            failed = failed or error
     for former in formers:
         instance = network.instances[former.name]
         if former.taps:
@@ -326,10 +325,23 @@ def _take_down(network: Network, beside: Beside, formers: list[Instance], gone: 
         former.retreat()
         instance.prune()
     for instance in gone:
-        network._close(instance)
+        with step():
+            network._close(instance)
     network._keep()
-    if failed is not None:
-        raise failed
+    if failures:
+        raise failures[0]
+
+
+def _give_back(network: Network, beside: Beside, old_joins: dict[PortRef, Join]) -> None:
+    """Remove the devices that were made for ports and are no more wanted, and let those that moved say so."""
+    devices, there = network._devices, network.joins.values()
+    went_on = {former: at for at, former in beside.heirs.items()}
+    devices.remove((join for at, join in old_joins.items() if join.edge is not None and at not in went_on), there)
+    for former, at in went_on.items():
+        if former in old_joins:
+            devices.release(old_joins[former], network.joins[at], there)
+            if at != former and isinstance(network.joins[at].attachment, Veth | Tap):
+                devices.named(at, network.joins[at])
 
 
 def _count(network: Network, old_joins: dict[PortRef, Join], formers: list[Instance], gone: list[Instance]) -> None:

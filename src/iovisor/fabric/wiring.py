@@ -51,9 +51,9 @@ class Wiring:
     @contextmanager
     def _joining(self, at: PortRef, join: Join) -> Iterator[None]:
         """Note a new join, its counters and its wire; if what is done meanwhile fails, nothing of it is left."""
+        join.before = self.instances[at.instance].counters.read(at.port, join.bank)
         self.joins[at] = join
         try:
-            join.before = self.instances[at.instance].counters.read(at.port, join.bank)
             if join.peer is not None or join.shared:
                 join.wire = self._around.take()
             yield
