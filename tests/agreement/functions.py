@@ -25,11 +25,13 @@ from iovisor.language import (
     Packet,
     Port,
     Ports,
+    PortSet,
     Reasons,
     Record,
     Verdict,
     auto,
     drop,
+    flood,
     forward,
     handles,
     hash,
@@ -785,6 +787,26 @@ class Events(Function):
     @handles(Asked)
     def asked(self, event: Asked, packet: Packet) -> None:
         """Nothing."""
+
+
+class Sets(Function):
+    """Floods to all, to a set of its own choice, and to one that is not there."""
+
+    ports: Ports = ports(4)
+    sets: Array[PortSet] = table(8)
+
+    def configure(self, old: Config | None, new: Config) -> None:
+        self.sets[1] = PortSet.of((0, 70, 255))
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth = pkt.parse(Ethernet)
+        if pkt.port == 0:
+            return FLOOD
+        if pkt.port == 1:
+            self.sets[eth.type & 7] = PortSet(p64=eth.dst)
+            return flood(9)
+        chosen = self.sets[eth.type & 7]
+        return flood(1 + (chosen.p64 & 3))
 
 
 class Tells(Function):

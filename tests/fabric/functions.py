@@ -15,9 +15,11 @@ from iovisor.language import (
     Packet,
     Port,
     Ports,
+    PortSet,
     Record,
     Verdict,
     drop,
+    flood,
     forward,
     handles,
     ports,
@@ -79,6 +81,32 @@ class Hub(Function):
 
     def ingress(self, pkt: Packet) -> Verdict:
         return FLOOD
+
+
+class WideHub(Function):
+    """Everything everywhere, of as many ports as there may be."""
+
+    ports: Ports = ports(256)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        return FLOOD
+
+
+class SomeHub(Function):
+    """To the set of ports that the last byte of the destination names."""
+
+    ports: Ports = ports(256)
+    sets: Array[PortSet] = table(8)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        return flood(pkt.u8(5))
+
+
+class SomeGatedHub(SomeHub):
+    """The same with an egress."""
+
+    def egress(self, pkt: Packet) -> Verdict:
+        return forward(pkt.port)
 
 
 class Pairs(Function):

@@ -371,6 +371,15 @@ def _forward(build: Expressions, request: Request) -> Value:
     return ir.MakeVerdict(request.span, ir.Verdict(), verdicts.FORWARD_KIND, number)
 
 
+@primitive(verdicts.flood)
+def _flood(build: Expressions, request: Request) -> Value:
+    (number,) = bound(build, request, "number")
+    if build.spec.port_sets is None:
+        raise CompileError("this function has no sets of ports: declare `sets: Array[PortSet] = table(…)`",
+                           request.span)
+    return ir.MakeVerdict(request.span, ir.Verdict(), verdicts.FLOOD_KIND, build.integer(request.node, number))
+
+
 @primitive(verdicts.drop)
 def _drop(build: Expressions, request: Request) -> Value:
     (reason,) = bound(build, request, "reason")

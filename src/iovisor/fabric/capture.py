@@ -82,7 +82,7 @@ class Capture:
         if self._instance.has_egress and seen.stage == INGRESS:
             return False                                    # its egress will say
         if seen.kind == "flood":
-            return seen.arrived_by != self._at.port
+            return seen.arrived_by != self._at.port and self._at.port in self._instance.flooded_to(seen.left_by)
         return seen.kind == "forward" and seen.left_by == self._at.port
 
     def _write(self, seen: Seen, direction: str, verdict: str) -> None:

@@ -4,7 +4,7 @@
     output    slot of a port                out of a device
     hop       slot of a port                cb[0] = the peer's port, hops + 1, on to the next function
     enter     slot of the wires             cb[0] = a port, on to a function or its egress: clones, and the slow path
-    flood     slot behind the ports         a clone to every other port
+    flood     slot behind the ports         a clone to every other port, or to those of a set
     again     tcx ingress of the network's  a clone that was meant for a function begins its walk there
               recirculation device
     leaving   tcx egress of a device        the function's egress, for clones; packets in line have been through it;
@@ -74,7 +74,7 @@ from ..language.ports import MOST as PORTS
 from ..language.verdicts import Dropped
 from .counters import Total
 
-LENGTH, MARK, TOKEN, CB = 0, 8, 44, 48
+LENGTH, MARK, TOKEN, CB, CLASS = 0, 8, 44, 48, 72
 ETHERNET = 14                   # bytes of a frame that its device's MTU does not count
 PASS, DROP, NEXT = 0, 2, -1
 MOST_HOPS = 16
@@ -346,8 +346,10 @@ def _again() -> Lines:
             *dropped(Dropped.UNWIRED), Label("stranger"), leave(DROP)]
 
 
-def flood(members: Map, ports: int, count: Count, budget: Map, token: int) -> Program:
+def flood(members: Map, ports: int, count: Count, budget: Map, token: int, sets: Map | None = None) -> Program:
     """A clone to every member but the port the packet came from; `token` is that of the wiring.
+
+    `sets` are the function's sets of ports, of which `tc_classid` names one, or 0 for every port.
 
     `members` holds, by port, {u32 device, u32 wire, u32 counted, u32 length}: a device of ours and wire 0, or the
     recirculation device and the wire on which the clone goes on.  Counted 0: the clone is counted where it leaves; else
@@ -357,12 +359,13 @@ def flood(members: Map, ports: int, count: Count, budget: Map, token: int) -> Pr
     The loop is the kernel's (`bpf_loop`), which verifies its body once; one of our own took the verifier a third of a
     second for 64 ports, and it refused 256.
     """
-    whole, types, functions = _flood(max(ports, 1))
-    return loaded("flood", whole, [*count.maps, members, budget], types, functions, (token,))
+    whole, types, functions = _flood(max(ports, 1), sets is not None)
+    return loaded("flood", whole, [*count.maps, members, budget, *([sets] if sets else [])], types, functions,
+                  (token,))
 
 
 @lru_cache(SHAPES)
-def _flood(ports: int) -> tuple[bytes, bytes, bytes]:
+def _flood(ports: int, sets: bool) -> tuple[bytes, bytes, bytes]:
     """The code, its types, and where its functions begin."""
     types = Types()
     number = types.integer("int", 4, True)
@@ -376,6 +379,7 @@ def _flood(ports: int) -> tuple[bytes, bytes, bytes]:
         load(R8, R6, CB, 4), load(R2, R6, MARK, 4), store(R10, FRAME + MARKED, R2),
         move(R2, R8), compute(R2, ">>", 16), compute(R2, "&", 0xff), compute(R2, "+", 1), compute(R2, "<<", WIRE_BITS),
         store(R10, FRAME + HOP, R2), compute(R8, "&", 0xffff), store(R10, FRAME + FROM, R8),
+        *(_chosen() if sets else [store(R10, FRAME + SET, 0)]),
         move(R1, ports), function(R2, "each"), move(R3, R10), compute(R3, "+", FRAME), move(R4, 0),
         call(Helper.LOOP), Label("end"), leave(DROP),
         Label("each"), *body)
@@ -385,17 +389,28 @@ def _flood(ports: int) -> tuple[bytes, bytes, bytes]:
 
 
 # What the loop's body finds in the stack of the flood.
-FRAME = -56
-PACKET, FROM, MARKED, HOP, NOW, ACCOUNT = range(0, 48, 8)
+FRAME = -64
+PACKET, FROM, MARKED, HOP, NOW, ACCOUNT, SET = range(0, 56, 8)
 DOWN = -100                     # ENETDOWN: said by the device, behind its hook
 CHEAPER = 3                     # a copy for a device is charged an eighth
+
+
+def _chosen() -> list[Line]:
+    """The set in the frame: 0 if it is every port; a place that is not there ends the flood."""
+    return [
+        load(R2, R6, CLASS, 4), store(R6, CLASS, 0, 4), store(R10, FRAME + SET, 0), jump_if(R2, "==", 0, "all"),
+        store(R10, -8, R2, 4), map_index(R1, 4), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
+        jump_if(R0, "==", 0, "end"), store(R10, FRAME + SET, R0), Label("all")]
 
 
 def _clone(ports: int) -> list[Line]:
     """The body: R1 is the port's number, R2 the address of the frame."""
     return [
         move(R7, R2), move(R8, R1), load(R6, R7, PACKET), load(R2, R7, FROM), jump_if(R8, "==", R2, "skip"),
-        jump_if(R8, ">=", ports, "skip"), map_value(R9, 2), compute(R8, "<<", 4), compute(R9, "+", R8),
+        jump_if(R8, ">=", ports, "skip"), load(R1, R7, SET), jump_if(R1, "==", 0, "any"),
+        move(R2, R8), compute(R2, ">>", 3), compute(R1, "+", R2), load(R1, R1, 0, 1), move(R2, R8),
+        compute(R2, "&", 7), compute(R1, ">>", R2), compute(R1, "&", 1), jump_if(R1, "==", 0, "skip"), Label("any"),
+        map_value(R9, 2), compute(R8, "<<", 4), compute(R9, "+", R8),
         load(R2, R9, 0, 4), jump_if(R2, "==", 0, "skip"), *total(Total.COPIES), load(R2, R9, 0, 4),
         load(R3, R9, 4, 4), load(R0, R7, ACCOUNT), load(R1, R7, NOW), load(R4, R0, 0),
         jump_if(R4, ">=", R1, "ahead"), move(R4, R1), Label("ahead"),

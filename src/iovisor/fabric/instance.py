@@ -215,6 +215,14 @@ class Instance:
         value = self.members.lookup(bytes(4)) or b""
         return [(device, wire) for device, wire, _, _ in islice(struct.iter_unpack("<IIII", value), ports)]
 
+    def flooded_to(self, number: int) -> set[int]:
+        """The ports of a set that the function floods, 0 for all there are."""
+        name = self.function.spec().port_sets
+        if number == 0 or name is None:
+            return set(range(self.ports))
+        found = self.function.tables[name].get(number)
+        return set() if found is None else found.ports()
+
     def behind(self, door: Door) -> int:
         """The identifier of the program in a slot, 0 if it is empty."""
         return int.from_bytes(door.array.lookup(door.slot.to_bytes(4, "little")) or b"", "little")

@@ -285,8 +285,12 @@ class Network(Wiring):
                     pass
                 return old
             highest = max([0, *(at.port for at in self.joins if at.instance == name)])
-            conversions = upgrade.take_over(instance, kind, self._inline(instance),
-                                            lambda: self._tell_flood(instance, highest))
+
+            def ready() -> None:
+                if old.spec().port_sets != kind.spec().port_sets:
+                    instance.flooded = 0                    # the program knows the table of sets
+                self._tell_flood(instance, highest)
+            conversions = upgrade.take_over(instance, kind, self._inline(instance), ready)
         self._serve(instance)
         self._slow.changed()
         try:

@@ -196,7 +196,7 @@ class Walk:
             else:
                 self._cross(to, onward)
         elif verdict.kind == FLOOD_KIND:
-            self._flood(at, walker.onward(answer, number, ""), number)
+            self._flood(at, walker.onward(answer, number, ""), number, verdict.argument)
 
     def _egress(self, to: PortRef, walker: Walker) -> None:
         """Through the function's egress, out of a port."""
@@ -273,11 +273,12 @@ class Walk:
         else:
             self._enter(join.peer, replace(walker, hops=hops, made=made))
 
-    def _flood(self, at: PortRef, walker: Walker, number: int) -> None:
-        """A copy to every member but the port it came from, in the order of the flood program."""
+    def _flood(self, at: PortRef, walker: Walker, number: int, to_set: int) -> None:
+        """A copy to every member, of a set or of all, but the port it came from, in the order of the flood program."""
         instance, copies = self._instances[at.instance], 0
+        ports = instance.flooded_to(to_set)
         for port, (device, wire) in enumerate(instance.members_of(instance.flooded)):
-            if port == at.port or not device:
+            if port == at.port or not device or port not in ports:
                 continue
             copies += 1
             to = PortRef(at.instance, port)

@@ -227,8 +227,10 @@ class Wiring:
         """
         if port >= instance.flooded and instance.floods:
             ports = min(max(1 << port.bit_length(), 4), instance.ports)
-            with edges.flood(instance.members, ports, self._nobody(instance), self._budget.map,
-                             instance.token) as flood:
+            name = instance.loaded.function.spec().port_sets
+            sets = None if name is None else instance.loaded.maps[name]
+            with edges.flood(instance.members, ports, self._nobody(instance), self._budget.map, instance.token,
+                             sets) as flood:
                 instance.flood_by(flood)
             instance.flooded = ports
 

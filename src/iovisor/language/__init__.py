@@ -68,19 +68,20 @@ from .layout import Checksum, Header, Layout, Metadata, Record
 from .machine import Clock, hash, instant, now, random
 from .migration import migrates, reverts
 from .packet import Packet
-from .ports import Port, Ports, ports
+from .ports import Port, Ports, PortSet, ports
 from .queues import Queue, Queues
 from .tables import Array, Count, Counter, Hash, Lpm, Lru, Table, table
-from .verdicts import FLOOD, HOST, Dropped, Reasons, Verdict, drop, forward, punt, require
+from .verdicts import FLOOD, HOST, Dropped, Reasons, Verdict, drop, flood, forward, punt, require
 
 __all__ = [
     "FLOOD", "HOST", "MICROSECOND", "MILLISECOND", "SECOND", "Array", "Checksum", "Clock", "Component", "Config",
     "ConfigError", "Count", "Counter", "DeclarationError", "Dropped", "Function", "FunctionSpec", "GuardedField",
-    "Hash", "Header", "LanguageError", "Layout", "Lpm", "Lru", "Metadata", "Packet", "Port", "Ports", "Prefix", "Queue",
-    "Queues", "Reasons", "Record", "Reject", "StaleView", "Table", "UInt", "Verdict", "action", "auto", "bitrate",
-    "data_rate", "data_rate_text", "drop", "duration", "duration_text", "every", "forward", "handles", "hash", "inline",
-    "instant", "ipv4", "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address",
-    "mac_text", "migrates", "now", "ports", "prefix", "punt", "random", "require", "reverts", "table", "time",
+    "Hash", "Header", "LanguageError", "Layout", "Lpm", "Lru", "Metadata", "Packet", "Port", "PortSet", "Ports",
+    "Prefix", "Queue", "Queues", "Reasons", "Record", "Reject", "StaleView", "Table", "UInt", "Verdict", "action",
+    "auto", "bitrate", "data_rate", "data_rate_text", "drop", "duration", "duration_text", "every", "flood",
+    "forward", "handles", "hash", "inline", "instant", "ipv4", "ipv4_address", "ipv4_text", "ipv6", "ipv6_address",
+    "ipv6_text", "mac", "mac_address", "mac_text", "migrates", "now", "ports", "prefix", "punt", "random",
+    "require", "reverts", "table", "time",
     "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "u10", "u11", "u12", "u13", "u14", "u15", "u16", "u20",
     "u24", "u28", "u32", "u40", "u48", "u56", "u64", "u96", "u128",
 ]

@@ -27,10 +27,10 @@ from .configuration import Config
 from .errors import DeclarationError, Reject
 from .layout import Record
 from .packet import Packet
-from .ports import MOST, Family, Ports, is_port
+from .ports import MOST, Family, Ports, PortSet, is_port
 from .queues import Queues
 from .tables import TABLES, Declared, Home, PythonHome, Table, TableSpec, declare
-from .verdicts import DROP_KIND, PUNT_KIND, Dropped, Reasons, Verdict, drop
+from .verdicts import DROP_KIND, FLOOD_KIND, PUNT_KIND, Dropped, Reasons, Verdict, drop
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +49,11 @@ class FunctionSpec:
     actions: dict[str, str]
     timers: dict[str, float]
     parts: dict[str, Component] = field(default_factory=dict)
+
+    @property
+    def port_sets(self) -> str | None:
+        """The table of sets of ports, if there is one: see `PortSet`."""
+        return next((name for name, spec in self.tables.items() if spec.value is PortSet), None)
 
     @property
     def port_count(self) -> int:
@@ -147,6 +152,9 @@ class Function:
             verdict = drop(rejected.reason)
         if not isinstance(verdict, Verdict):
             raise TypeError(f"{type(self).__name__}.ingress returned {verdict!r}, not a verdict")
+        if verdict.kind == FLOOD_KIND and verdict.argument and self.spec().port_sets is None:
+            raise TypeError(f"{type(self).__name__} floods a set of ports and has no table of them: declare an "
+                            "`Array[PortSet]`")
         if verdict.kind == DROP_KIND:
             self.drops[verdict.argument] = self.drops.get(verdict.argument, 0) + 1
         for event in (*pkt.told, *([verdict.event] if verdict.kind == PUNT_KIND and verdict.event is not None else [])):
@@ -251,6 +259,9 @@ def _specify(cls: type[Function]) -> FunctionSpec:
         for what in (described.size, described.ttl):
             if isinstance(what, str) and what not in known:
                 raise DeclarationError(f"{cls.__name__}.{described.name}: {config.__name__} has no field {what!r}")
+    sets = [name for name, described in tables.items() if described.value is PortSet]
+    if len(sets) > 1 or any(tables[name].kind != "array" or tables[name].per_cpu for name in sets):
+        raise DeclarationError(f"{cls.__name__}: sets of ports are one Array[PortSet], not {', '.join(sets)}")
     methods = _methods(cls, "")
     for name, part in parts.items():
         methods |= _methods(type(part), f"{name}.")

@@ -7,8 +7,12 @@ number is wired to is the fabric's business and never the function's.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
+
+from .integers import u64
+from .layout import Record
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,31 @@ class PortMark:
 Port: TypeAlias = Annotated[int, PortMark()]
 
 MOST = 256      # ports of one function
+
+
+class PortSet(Record):
+    """A set of ports, one bit each.
+
+    A function that declares `sets: Array[PortSet] = table(size)` may return `flood(number)`: a copy to each port of the
+    set in that place.  Place 0 is never looked at, for 0 means all ports; an empty set, or a place that is not there,
+    nobody.
+    """
+
+    p0: u64 = 0
+    p64: u64 = 0
+    p128: u64 = 0
+    p192: u64 = 0
+
+    @classmethod
+    def of(cls, ports: Iterable[int]) -> PortSet:
+        """These ports."""
+        bits = sum(1 << port for port in set(ports))
+        return cls.decode(bits.to_bytes(cls.size, "little"))
+
+    def ports(self) -> set[int]:
+        """As numbers."""
+        bits = int.from_bytes(bytes(self), "little")
+        return {port for port in range(MOST) if bits >> port & 1}
 
 
 @dataclass(frozen=True)

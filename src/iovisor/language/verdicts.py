@@ -1,8 +1,8 @@
 """What a function says about a packet, and why packets are dropped.
 
-A verdict is one of five: `forward(port)`, `FLOOD` (a copy to every other port), `drop(reason)`, `punt(event)` (to the
-function's own Python, with the frame) and `HOST` (to the stack of the machine).  On the machine it is 32 bits,
-`kind << 16 | argument`, so that a verdict is a register.
+A verdict is one of five: `forward(port)`, `FLOOD` (a copy to every other port, or `flood(number)`, to those of a set),
+`drop(reason)`, `punt(event)` (to the function's own Python, with the frame) and `HOST` (to the stack of the machine).
+On the machine it is 32 bits, `kind << 16 | argument`, so that a verdict is a register.
 
 *Nothing vanishes unnamed*: every drop has a reason, also the ones an author does not write.  Numbers below 16 belong
 to the platform and mean the same in every function; a function declares its own in a subclass of `Reasons`.
@@ -21,7 +21,8 @@ DROP_KIND, HOST_KIND, FORWARD_KIND, FLOOD_KIND, PUNT_KIND = range(5)
 
 
 class Verdict:
-    """`kind` is one of `KINDS`; `argument` the reason, the port or the index of the event's type."""
+    """`kind` is one of `KINDS`; `argument` the reason, the port, the number of a set of ports (0: all), or the index of
+    the event's type."""
 
     __slots__ = ("argument", "event", "kind")
 
@@ -45,7 +46,8 @@ class Verdict:
             return f"punt({self.event})"
         if self.kind == DROP_KIND:
             return f"drop({Dropped(self.argument).name if self.argument in _NAMES else self.argument})"
-        return KINDS[self.kind].upper() if self.kind != FORWARD_KIND else f"forward({self.argument})"
+        with_argument = self.kind == FORWARD_KIND or (self.kind == FLOOD_KIND and self.argument)
+        return f"{KINDS[self.kind]}({self.argument})" if with_argument else KINDS[self.kind].upper()
 
 
 class Reasons(IntEnum):
@@ -81,6 +83,11 @@ HOST = Verdict(HOST_KIND)
 def forward(port: int) -> Verdict:
     """Send the packet out of `port`."""
     return Verdict(FORWARD_KIND, port)
+
+
+def flood(number: int) -> Verdict:
+    """A copy to every port of the set of that number (see `PortSet`; 0: all) but the one the packet came from."""
+    return Verdict(FLOOD_KIND, number)
 
 
 def drop(reason: int) -> Verdict:

@@ -418,6 +418,7 @@ class Bpf(Target):
         self.onward(emit, argument)
         emit.jump(lost)
         emit.label(flood)
+        self.flood_to(emit, argument)
         self.onward(emit, str(FLOOD_SLOT))
         emit.label(lost)
         self.count_drop(emit, str(int(Dropped.UNWIRED)))
@@ -438,6 +439,9 @@ class Bpf(Target):
     def leave_by(self, emit: Emitter, port: str) -> None:
         """Tell what comes next through which port the packet leaves, an i32."""
         raise NotImplementedError
+
+    def flood_to(self, emit: Emitter, number: str) -> None:
+        """Tell what comes next to which set of ports the packet goes, an i32; 0 is all."""
 
     def report(self, emit: Emitter) -> None:
         """What tests need besides the verdict."""

@@ -434,6 +434,9 @@ class Tc(Bpf):
     def leave_by(self, emit: Emitter, port: str) -> None:
         emit.emit(f"store i16 {emit.value(f'trunc i32 {port} to i16')}, ptr {emit.offset('%ctx', CB)}, align 4")
 
+    def flood_to(self, emit: Emitter, number: str) -> None:
+        emit.emit(f"store volatile i32 {number}, ptr {emit.offset('%ctx', CLASS)}, align 4")
+
     def report(self, emit: Emitter) -> None:
         tci, tpid = self.tag_words(emit)
         mark = emit.value(f"or i64 {emit.value(f'shl i64 {tpid}, 16')}, {tci}")
