@@ -447,6 +447,9 @@ class Checker:
             raise CompileError(f"touches an entry that `{spec.name}.get` returned", expr.span)
         return Fact()
 
+    def call_copy(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
+        return Fact(0, 1)
+
     def call_notify(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
         return Fact(0, 1)
 

@@ -48,7 +48,7 @@ OPERATIONS: dict[str, Effects] = {
     "touch": Effects("clock", "table"), "count": Effects("", "table"),
     "now": Effects("clock"), "instant": Effects("clock"), "hash": Effects(), "random": Effects("clock", "clock"),
     "record": Effects(), "punt": Effects("packet", "events"), "notify": Effects("packet", "events"),
-    "within": Effects(), "queue": Effects("", "queue"),
+    "within": Effects(), "queue": Effects("", "queue"), "copy": Effects("packet", "copies"), "copied": Effects(),
 }
 
 
@@ -127,6 +127,7 @@ def effect(build: Expressions, op: str, span: Span, *args: ir.Expr, statics: tup
 ATTRIBUTES: dict[str, Callable[[Expressions, Span], Value]] = {
     "port": lambda build, span: call("port", span, ir.Int()),
     "segment": lambda build, span: call("segment", span, ir.Int()),
+    "copied": lambda build, span: call("copied", span, ir.Bool()),
     "tagged": lambda build, span: call("tagged", span, ir.Bool()),
     "tci": lambda build, span: call("tci", span, ir.Int()),
     "tpid": lambda build, span: call("tpid", span, ir.Int()),
@@ -236,6 +237,13 @@ def _meta(build: Expressions, request: Request) -> Value:
     if not (isinstance(kind, Static) and isinstance(kind.value, type) and issubclass(kind.value, Metadata)):
         raise CompileError(f"`{request.name}` takes a Metadata class, this is {describe(kind)}", request.span)
     return call("meta", request.span, ir.View(kind.value, "memory"), statics=(kind.value,))
+
+
+@primitive(Packet.copy)
+def _copy(build: Expressions, request: Request) -> Value:
+    (port,) = bound(build, request, "port")
+    made = call("copy", request.span, ir.Bool(), build.integer(request.node, port), statics=(build.spec.port_count,))
+    return build.read(build.bind(made), request.span)
 
 
 @primitive(Packet.queue)

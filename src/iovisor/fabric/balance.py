@@ -27,7 +27,7 @@ from typing import Self
 
 from ..kernel import possible_cpus
 from ..language.verdicts import Dropped
-from ..targets.bpf import HANDED, PUNTED
+from ..targets.bpf import COPIED, HANDED, PUNTED
 from .counters import Account, Total
 from .instance import Instance
 from .joins import Join, PortRef
@@ -69,6 +69,7 @@ class Balance:
             sent = kept["sent"] + passed(1)
             for name, instance in instances.items():
                 ends = instance.loaded.ends
+                ends.pop(COPIED, 0)
                 punted, handed = punted + ends.pop(PUNTED, 0), handed + ends.pop(HANDED, 0)
                 reasons = instance.function.spec().reasons
                 if ends:
@@ -85,6 +86,8 @@ class Balance:
         received = kept["received"] + passed(0)
         numbers = account.read()
         injected, copies, sent_around = numbers[Total.INJECTED], numbers[Total.COPIES], numbers[Total.ROUND]
+        made = kept["copies"] + sum(instance.loaded.ends.get(COPIED, 0) for instance in instances.values())
+        copies, sent_around = copies + made, sent_around + made
         after = ended()
         sent, punted, handed, floods, gone, drops = after
         return cls(received, injected, copies, sent, punted, handed, floods, gone, drops, sent_around - came,
@@ -151,6 +154,7 @@ def retire(account: Account, instance: Instance) -> None:
     ends = instance.loaded.ends
     account.kept["punted"] += ends.pop(PUNTED, 0)
     account.kept["handed"] += ends.pop(HANDED, 0)
+    account.kept["copies"] += ends.pop(COPIED, 0)
     account.kept["dropped"] += sum(ends.values())
 
 

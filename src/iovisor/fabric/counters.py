@@ -86,6 +86,6 @@ class Total(IntEnum):
     INJECTED = 52
 
 
-KEPT = ("received", "sent", "dropped", "punted", "handed")
+KEPT = ("received", "sent", "dropped", "punted", "handed", "copies")
 
 __all__ = ["BANKS", "KEPT", "Account", "Counters", "Total", "Traffic", "number"]

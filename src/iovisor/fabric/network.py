@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -48,6 +49,7 @@ from .joins import Absence, Join, PortRef
 from .mending import EdgeChange, Mending
 from .pins import WIRING, Place, Unpinned, folder_of
 from .queues import Waiting
+from .recirculation import start_of
 from .removal import Removal, close_all
 from .revision import Draft
 from .slowpath import Served, SlowPath, finished
@@ -457,13 +459,23 @@ class Network(Wiring):
         """Take the frames that a function sends by itself."""
         def post(port: int, frame: bytes, segment: int) -> None:
             if port not in instance.exits:
-                wire = self._around.take()
-                with edges.enter(port, instance.exit(port), self._nobody(instance)) as start:
-                    self._around.lead(wire, start)
-                instance.exits[port] = wire
+                self._exit(instance, port)
                 self._rest()
             self._leave(frame, segment, instance.exits[port])
         instance.function.post = post
+        if (copies := instance.loaded.maps.get("@copies")) is not None and not instance.exits:
+            value = bytearray(copies.spec.value_size)
+            for port in range(instance.ports):
+                struct.pack_into("<II", value, 8 * port, self._around.device, start_of(self._exit(instance, port)))
+            copies.update(bytes(4), bytes(value))
+
+    def _exit(self, instance: Instance, port: int) -> int:
+        """A wire that leads out of a port, as if its function had forwarded there."""
+        wire = self._around.take()
+        with edges.enter(port, instance.exit(port), self._nobody(instance)) as start:
+            self._around.lead(wire, start)
+        instance.exits[port] = wire
+        return wire
 
     def _leave(self, frame: bytes, segment: int, wire: int) -> None:
         """Frames that were bytes in between, onto a wire: what devices would have done is done."""

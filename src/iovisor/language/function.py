@@ -146,6 +146,7 @@ class Function:
         """
         pkt.cursor = 0
         pkt.told.clear()
+        pkt.copies.clear()
         try:
             verdict: Verdict = getattr(self, entry)(pkt)
         except Reject as rejected:

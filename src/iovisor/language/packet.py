@@ -37,7 +37,8 @@ FARTHEST = 0x7fff               # no view begins beyond this byte; the kernel's 
 class Packet:
     """A frame that came in through `port`, a number of the function that sees it."""
 
-    __slots__ = ("cursor", "data", "epoch", "metadata", "port", "queued", "segment", "tci", "told", "tpid")
+    __slots__ = ("copied", "copies", "cursor", "data", "epoch", "metadata", "port", "queued", "segment", "tci", "told",
+                 "tpid")
 
     def __init__(self, data: bytes, port: int = 0) -> None:
         self.data, self.port = bytearray(data), port
@@ -46,6 +47,8 @@ class Packet:
         self.segment = 0        # bytes of transport payload in each segment of an aggregate; zero of a single frame
         self.queued = 0         # the queue of its device in which it will wait; zero for the usual one
         self.metadata: dict[type[Metadata], Metadata] = {}
+        self.copied = False                 # whether it is what `copy` made
+        self.copies: list[tuple[int, bytes]] = []       # what `copy` made of it, by port
         self.told: list[Record] = []        # what `notify` was given, for who runs the packet
         self._lift()
 
@@ -122,6 +125,15 @@ class Packet:
         path's queue was full, and nobody will hear of it.
         """
         self.told.append(type(event).decode(bytes(event)))
+        return True
+
+    def copy(self, port: int) -> bool:
+        """Let a copy, as it is now, leave by `port` as if it were forwarded there; the packet itself goes on.
+
+        The copy is `copied`, wherever it comes in the network, and has the metadata the packet came with.  False if it
+        could not be made.
+        """
+        self.copies.append((port, bytes(self)))
         return True
 
     def queue(self, number: int) -> None:

@@ -46,7 +46,7 @@ from ..language.machine import Machine
 from ..language.packet import Packet
 from ..language.tables import Home, TableSpec
 from ..language.verdicts import PUNT_KIND, Verdict
-from .bpf import BARE, ENDS, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, TOLD, WATCH, Bpf
+from .bpf import BARE, COPIED, ENDS, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, TOLD, WATCH, Bpf
 from .homes import KernelHome
 from .tc import Tc
 from .verifier import refused
@@ -120,6 +120,10 @@ class BpfLoaded:
         if self.function.spec().events:
             self.maps["@events"] = self._map("events", ring_spec("events", self.room))
             self.ring = RingBuffer(self.maps["@events"])
+        if any("@copies" in compiled.image.maps for compiled in self.compiled.values()):
+            # {u32 device, u32 wire} a port, of a number of ports that is a power of two
+            room = 1 << max(self.function.spec().port_count - 1, 1).bit_length()
+            self.maps["@copies"] = self._map("copies", MapSpec("copies", MapKind.ARRAY, 4, 8 * room, 1))
         self._place()
         self.maps |= {name: home.map for name, home in self.homes.items()}
         self.configured()
@@ -254,7 +258,7 @@ class BpfLoaded:
 
     @property
     def ends(self) -> dict[int, int]:
-        """Packets that ended here, summed over CPUs: by reason, and at HANDED and PUNTED what is no drop."""
+        """Packets that ended here, over all CPUs, by reason; what is none is at HANDED, PUNTED and COPIED."""
         values = self.maps["@drops"].lookup_per_cpu(ZERO) or []
         counts = (sum(found) for found in zip(*(struct.unpack(f"<{ENDS}Q", value) for value in values), strict=True))
         return {reason: count for reason, count in enumerate(counts) if count}
@@ -262,7 +266,7 @@ class BpfLoaded:
     @property
     def drops(self) -> dict[int, int]:
         """Drops by reason, summed over CPUs."""
-        return {reason: count for reason, count in self.ends.items() if reason not in (HANDED, PUNTED)}
+        return {reason: count for reason, count in self.ends.items() if reason not in (HANDED, PUNTED, COPIED)}
 
     def close(self) -> None:
         """Give every descriptor back.  The function's tables are empty Python tables afterwards."""

@@ -19,14 +19,15 @@ from ..language.layout import Header
 from ..language.packet import TPIDS
 from ..language.verdicts import Dropped
 from . import lowering
-from .bpf import AGGREGATE, BARE, MAP_BY_INDEX, SINGLE, TAIL_CALL, Bpf
+from .bpf import AGGREGATE, BARE, COPIED, MAP_BY_INDEX, SINGLE, TAIL_CALL, VALUE_BY_INDEX, Bpf
 
 NEAR = 256      # headers that end before this byte are pulled at the beginning
 
-LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, PRIORITY, CB, CLASS = 0, 8, 16, 20, 24, 28, 32, 48, 72
+LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, PRIORITY, INDEX, CB, CLASS = \
+    0, 8, 16, 20, 24, 28, 32, 44, 48, 72
 DATA, DATA_END, GSO_SIZE = 76, 80, 176
-STORE_BYTES, L4_CSUM, VLAN_PUSH, VLAN_POP, LOAD_BYTES, CHANGE_TAIL, PULL, CHANGE_HEAD, ADJUST_ROOM = \
-    9, 11, 18, 19, 26, 38, 39, 43, 50
+STORE_BYTES, L4_CSUM, CLONE_REDIRECT, VLAN_PUSH, VLAN_POP, LOAD_BYTES, CHANGE_TAIL, PULL, CHANGE_HEAD, ADJUST_ROOM = \
+    9, 11, 13, 18, 19, 26, 38, 39, 43, 50
 PSEUDO_HEADER, MANGLED_ZERO = 0x10, 0x20
 MAC_LEVEL = 1   # BPF_ADJ_ROOM_MAC
 QUEUES = 1 << 16        # the handle of a device's queues, 1:
@@ -112,7 +113,7 @@ class Tc(Bpf):
             coverage = header.type.layout.coverage
             covered: bool = coverage is not None and coverage.scope == "transport"
             return covered or call.statics[1] is not None
-        return call.op in ("sum", "push", "insert", "pop", "resize", "tag", "untag", "retag")
+        return call.op in ("copy", "sum", "push", "insert", "pop", "resize", "tag", "untag", "retag")
 
     def reach(self, emit: Emitter, view: ir.Var) -> None:
         assert isinstance(view.type, ir.View)
@@ -202,6 +203,36 @@ class Tc(Bpf):
     @lowers("segment")
     def segment(self, emit: Emitter, call: ir.Call) -> str:
         return emit.value(f"and i64 {self.word(emit, GSO_SIZE)}, 65535")
+
+    @lowers("copy")
+    def copy(self, emit: Emitter, call: ir.Call) -> str:
+        """A clone goes around (see fabric/recirculation.py), on the wire that leads out of the port: its mark is that
+        wire and the hops it has made, and one more; `tc_index` says that it is a copy.  In tests there is no wire."""
+        high, done = call.statics[0] - 1, emit.slot("i1")
+        port = emit.integer(call.args[0], 64)
+        emit.emit(f"store i1 true, ptr {done}")
+        with emit.when(emit.value(f"icmp eq i64 {emit.value(f'and i64 {self.flags(emit)}, {BARE}')}, 0")):
+            place = emit.value(f"shl i64 {lowering.bounded(emit, port, high)}, 3")
+            entry = emit.offset(self.pseudo(emit, VALUE_BY_INDEX, "@copies"), place)
+            device = emit.value(f"load i32, ptr {entry}, align 4")
+            wire = emit.value(f"load i32, ptr {emit.offset(entry, 4)}, align 4")
+            hops = emit.value(f"and i32 {emit.value(f'lshr i32 {self.context_word(emit, CB)}, 16')}, 255")
+            above = emit.value(f"shl i32 {emit.value(f'add i32 {hops}, 1')}, 24")
+            former = [self.context_word(emit, offset) for offset in (MARK, INDEX)]
+            for offset, value in ((MARK, emit.value(f"or i32 {wire}, {above}")), (INDEX, "1")):
+                emit.emit(f"store volatile i32 {value}, ptr {emit.offset('%ctx', offset)}, align 4")
+            status = emit.helper(CLONE_REDIRECT, "i64", "ptr %ctx", f"i32 {device}", "i64 1")
+            for offset, value in zip((MARK, INDEX), former, strict=True):
+                emit.emit(f"store volatile i32 {value}, ptr {emit.offset('%ctx', offset)}, align 4")
+            good = emit.value(f"icmp eq i64 {status}, 0")
+            emit.emit(f"store i1 {good}, ptr {done}")
+            with emit.when(good):
+                self.count_drop(emit, str(COPIED))
+        return emit.value(f"load i1, ptr {done}")
+
+    @lowers("copied")
+    def copied(self, emit: Emitter, call: ir.Call) -> str:
+        return emit.value(f"icmp ne i64 {self.word(emit, INDEX)}, 0")
 
     @lowers("queue")
     def queue(self, emit: Emitter, call: ir.Call) -> None:
