@@ -15,10 +15,11 @@ import pytest
 
 from iovisor.compiler.cache import Cache
 from iovisor.functions.balancer import Balancer
-from iovisor.functions.balancer.tables import Heard, Note, Reason
-from iovisor.language import SECOND, Clock, ConfigError, Packet, Verdict, drop, forward
+from iovisor.functions.balancer.tables import Note, Reason, Slow, Work
+from iovisor.language import SECOND, Clock, ConfigError, Packet, Verdict, drop, forward, punt
 from iovisor.parts import asking
 from iovisor.parts.connections import Untracked
+from iovisor.parts.reading import Unreadable
 from iovisor.testing import Agreement, Arrival, traffic
 from iovisor.testing.packets import (
     Frame,
@@ -28,6 +29,7 @@ from iovisor.testing.packets import (
     fragment,
     hop_by_hop,
     icmp,
+    icmp6,
     ipv4,
     ipv6,
     tcp,
@@ -146,6 +148,14 @@ def part(datagram: Any, six: bool = False) -> bytes:
     return whole[54 if six else 34:][:16].ljust(16, b"-")
 
 
+def quote(frame: bytes, length: int = 1000) -> bytes:
+    return frame[14:14 + length]
+
+
+def refused(reason: int) -> Verdict:
+    return punt(Slow(what=Work.REFUSAL, reason=reason))
+
+
 @dataclass(frozen=True)
 class Step:
     """A frame, and the frame that leaves by the other port, or as `verdict` says."""
@@ -220,10 +230,10 @@ CASES: dict[str, list[Step]] = {
         Step(answer(7, ANSWER, True), INSIDE, answered(7, ANSWERED, True))],
     "udp without a checksum stays so": [
         Step(to_vip(UNCHECKED), OUTSIDE, to_backend(7, UNCHECKED_BEHIND))],
-    "tcp is not udp": [Step(to_vip(udp(src=5000, dst=90) / b"ask"), OUTSIDE, verdict=drop(Reason.NOT_OURS))],
+    "tcp is not udp": [Step(to_vip(udp(src=5000, dst=90) / b"ask"), OUTSIDE, verdict=refused(Reason.UNSERVED))],
     "a port that is not served": [
-        Step(to_vip(segment(4000, 81, S)), OUTSIDE, verdict=drop(Reason.NOT_OURS))],
-    "nobody to serve": [Step(to_vip(segment(4000, 90, S)), OUTSIDE, verdict=drop(Reason.NO_BACKEND))],
+        Step(to_vip(segment(4000, 81, S)), OUTSIDE, verdict=refused(Reason.UNSERVED))],
+    "nobody to serve": [Step(to_vip(segment(4000, 90, S)), OUTSIDE, verdict=refused(Reason.NO_BACKEND))],
     "a stranger's answers pass as they are": [
         Step(answer(7, tells(A, b"200")), INSIDE, answer(7, tells(A, b"200")))],
     "what is for others passes as it is": [
@@ -282,6 +292,67 @@ CASES: dict[str, list[Step]] = {
              to_backend(7, fragment(id=9, more=1, next=17) / part(ASKED, True), True)),
         Step(to_vip(fragment(id=9, offset=2, next=17) / b"rest", True), OUTSIDE,
              to_backend(7, fragment(id=9, offset=2, next=17) / b"rest", True))],
+    "what is for us, and nothing that we have": [
+        Step(bytes(ethernet(dst=OWN, src=ROUTER) / ipv4(src=CLIENT4, dst="192.0.2.99") / asks(S)), OUTSIDE,
+             verdict=drop(Reason.NOT_OURS)),
+        Step(to_vip(b"gre", proto=47), OUTSIDE, verdict=drop(Reason.UNSERVED))],
+    "echo": [
+        Step(to_vip(icmp(type=8, rest=7) / b"ping", ttl=9), OUTSIDE, bytes(
+            ethernet(dst=ROUTER, src=OWN) / ipv4(src=VIP4, dst=CLIENT4) / icmp(type=0, rest=7) / b"ping"),
+             forward(OUTSIDE)),
+        Step(to_vip(icmp6(type=128, rest=7) / b"ping", True, hops=9), OUTSIDE, bytes(
+            ethernet(dst=ROUTER, src=OWN) / ipv6(src=VIP6, dst=CLIENT6) / icmp6(type=129, rest=7) / b"ping"),
+             forward(OUTSIDE)),
+        Step(bytes(ethernet(dst=OWN, src=ROUTER) / ipv4(src=CLIENT4, dst="192.0.2.99") / icmp(type=8) / b"ping"),
+             OUTSIDE, verdict=drop(Reason.UNSERVED)),
+        Step(to_vip(icmp(type=13) / bytes(12)), OUTSIDE, verdict=drop(Reason.UNSERVED))],
+    "an error about what a backend sent": [
+        *handshake(7),
+        Step(to_vip(icmp(type=3, code=4, rest=1300) / quote(answered(7, told(A, b"200")), 28)), OUTSIDE,
+             to_backend(7, icmp(type=3, code=4, rest=1300) / quote(answer(7, tells(A, b"200")), 28))),
+        Step(to_vip(icmp(type=3, code=4, rest=1300) / quote(answered(7, told(A, b"200")))), OUTSIDE,
+             to_backend(7, icmp(type=3, code=4, rest=1300) / quote(answer(7, tells(A, b"200")))))],
+    "an error about what a backend sent, v6": [
+        *handshake(7, True),
+        Step(to_vip(icmp6(type=2, rest=1300) / quote(answered(7, told(A, b"200"), True)), True), OUTSIDE,
+             to_backend(7, icmp6(type=2, rest=1300) / quote(answer(7, tells(A, b"200"), True)), True))],
+    "an error about what a client sent": [
+        *handshake(7),
+        Step(answer(7, icmp(type=3, code=3) / quote(to_backend(7, asked(A)))), INSIDE,
+             answered(7, icmp(type=3, code=3) / quote(to_vip(asks(A)))))],
+    "an error about what a client sent, v6": [
+        *handshake(7, True),
+        Step(answer(7, icmp6(type=1, code=4) / quote(to_backend(7, asked(A), True)), True), INSIDE,
+             answered(7, icmp6(type=1, code=4) / quote(to_vip(asks(A), True)), True))],
+    "errors about datagrams": [
+        Step(to_vip(ASK), OUTSIDE), Step(answer(7, ANSWER), INSIDE),
+        Step(to_vip(icmp(type=11) / quote(answered(7, ANSWERED))), OUTSIDE,
+             to_backend(7, icmp(type=11) / quote(answer(7, ANSWER)))),
+        Step(answer(7, icmp(type=3, code=3) / quote(to_backend(7, ASKED))), INSIDE,
+             answered(7, icmp(type=3, code=3) / quote(to_vip(ASK)))),
+        Step(to_vip(UNCHECKED), OUTSIDE),
+        Step(answer(7, icmp(type=3, code=3) / quote(to_backend(7, UNCHECKED_BEHIND))), INSIDE,
+             answered(7, icmp(type=3, code=3) / quote(to_vip(UNCHECKED))))],
+    "errors about datagrams, v6": [
+        Step(to_vip(ASK, True), OUTSIDE), Step(answer(7, ANSWER, True), INSIDE),
+        Step(to_vip(icmp6(type=3) / quote(answered(7, ANSWERED, True)), True), OUTSIDE,
+             to_backend(7, icmp6(type=3) / quote(answer(7, ANSWER, True)), True)),
+        Step(answer(7, icmp6(type=1, code=4) / quote(to_backend(7, ASKED, True)), True), INSIDE,
+             answered(7, icmp6(type=1, code=4) / quote(to_vip(ASK, True)), True))],
+    "errors that are forged": [
+        *handshake(7),
+        Step(to_vip(icmp(type=3, code=4) / quote(answered(7, told(A, port=9), client="192.0.2.7"))), OUTSIDE,
+             to_backend(7, icmp(type=3, code=4) / quote(answer(7, tells(A, port=9), client="192.0.2.7")))),
+        Step(to_vip(icmp(type=3) / quote(answer(7, tells(A)))), OUTSIDE, verdict=drop(Untracked.UNRELATED)),
+        Step(to_vip(icmp(type=3) / quote(to_vip(segment(80, 81, A)))), OUTSIDE, verdict=drop(Untracked.UNRELATED))],
+    "an error, direct": [
+        Step(frame, OUTSIDE, renamed(frame, 7)) for frame in [
+            to_vip(icmp(type=3, code=4, rest=1300) / quote(bytes(
+                ethernet(dst=1, src=2) / ipv4(src=VIP4, dst=CLIENT4) / segment(100, 4000, A))))]],
+    "errors of others pass": [
+        Step(frame, INSIDE, frame) for frame in [answer(7, icmp(type=3, code=3) / quote(to_backend(7, asked(A))))]],
+    "an error that quotes nothing": [
+        Step(answer(7, icmp(type=3, code=3) / bytes(28)), INSIDE, verdict=drop(Unreadable.MALFORMED))],
     "options": [
         Step(to_vip(asks(S), options=bytes([7, 7, 4, 0, 0, 0, 0, 0])), OUTSIDE,
              to_backend(7, asked(S), options=bytes([7, 7, 4, 0, 0, 0, 0, 0])))],
@@ -496,6 +567,28 @@ def test_a_flood_leaves_the_known_alone() -> None:
     assert made.noted.read(Note.UNPINNED).packets > 0
 
 
+def test_refusals() -> None:
+    """Nobody serves: TCP is reset, all else unreachable, and not too often."""
+    made = balancer(vip(), vip(six=True, protocol="udp"), rejections=3)
+    packets = [Packet(to_vip(asks(S)), OUTSIDE), Packet(to_vip(ASK, True), OUTSIDE),
+               Packet(to_vip(segment(4000, 81, S)), OUTSIDE)]
+    for packet in packets:
+        verdict = made.run(packet)
+        assert isinstance(verdict.event, Slow)
+        made.on_slow(verdict.event, packet)
+    head = ethernet(dst=ROUTER, src=OWN)
+    assert made.outbox == [
+        (OUTSIDE, bytes(head / ipv4(src=VIP4, dst=CLIENT4, df=1)
+                        / tcp(src=80, dst=4000, flags=R | A, acknowledgment=101))),
+        (OUTSIDE, bytes(head / ipv6(src=VIP6, dst=CLIENT6) / icmp6(type=1, code=4) / quote(to_vip(ASK, True)))),
+        (OUTSIDE, bytes(head / ipv4(src=VIP4, dst=CLIENT4, df=1)
+                        / tcp(src=81, dst=4000, flags=R | A, acknowledgment=101)))]
+    assert made.run(Packet(to_vip(asks(S)), OUTSIDE)) == drop(Reason.NO_BACKEND)
+    Clock.advance(SECOND)
+    assert made.run(Packet(to_vip(asks(S)), OUTSIDE)) == refused(Reason.NO_BACKEND)
+    assert made.noted.read(Note.REFUSED).packets == 4
+
+
 # -- configuration -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("wrong", "path"), [
@@ -531,7 +624,7 @@ def test_backends_are_looked_for() -> None:
     unknown = [vip(six=six) | {"backends": [{"address": "fd00::7" if six else "10.0.0.7", "port": 8080}]}
                for six in (False, True)]
     made = balancer(*unknown)
-    assert made.run(Packet(to_vip(asks(S)), OUTSIDE)) == drop(Reason.NO_BACKEND)
+    assert made.run(Packet(to_vip(asks(S)), OUTSIDE)) == refused(Reason.NO_BACKEND)
     made.find()
     assert [port for port, _ in made.outbox] == [INSIDE, INSIDE]
     frames = {frame[12:14]: frame for _, frame in made.outbox}
@@ -540,8 +633,8 @@ def test_backends_are_looked_for() -> None:
     reply = Packet(bytes(ethernet(dst=OWN, src=mac(7)) / arp(
         operation=2, sender_mac=mac(7), sender_ip="10.0.0.7", target_mac=OWN, target_ip="10.0.0.250")), INSIDE)
     verdict = made.run(reply)
-    assert isinstance(verdict.event, Heard)
-    made.on_heard(verdict.event, reply)
+    assert isinstance(verdict.event, Slow)
+    made.on_slow(verdict.event, reply)
     held(made, handshake(7))
     made.find()
     assert len(made.outbox) == 2
@@ -551,8 +644,8 @@ def test_backends_are_looked_for() -> None:
     told_by = Packet(asking.advertisement_to(7 | 0x02 << 40, 0xfd00 << 112 | 7, link_local(int(OWN.replace(
         ":", ""), 16)), int(OWN.replace(":", ""), 16)), INSIDE)
     verdict = made.run(told_by)
-    assert isinstance(verdict.event, Heard)
-    made.on_heard(verdict.event, told_by)
+    assert isinstance(verdict.event, Slow)
+    made.on_slow(verdict.event, told_by)
     assert made.run(Packet(to_vip(asks(S), True), OUTSIDE)) == forward(INSIDE)
 
 
@@ -562,8 +655,8 @@ def test_a_strangers_word_is_nothing() -> None:
         reply = Packet(bytes(ethernet(dst=OWN, src=mac(9)) / arp(
             operation=2, sender_mac=mac(9), sender_ip=sender, target_mac=OWN, target_ip="10.0.0.250")), port)
         verdict = made.run(reply)
-        if isinstance(verdict.event, Heard):
-            made.on_heard(verdict.event, reply)
+        if isinstance(verdict.event, Slow):
+            made.on_slow(verdict.event, reply)
     assert made.show()[0]["health"] == "dead"
 
 
@@ -572,8 +665,8 @@ def test_neighbors_ask_for_a_vip() -> None:
     asker, target = 0xfd00 << 112 | 9, 0x2001_0db8_000f << 80 | 1
     question = Packet(asking.solicitation(0x02_00_00_00_00_09, asker, target), OUTSIDE)
     verdict = made.run(question)
-    assert isinstance(verdict.event, Heard)
-    made.on_heard(verdict.event, question)
+    assert isinstance(verdict.event, Slow)
+    made.on_slow(verdict.event, question)
     assert made.outbox == [(OUTSIDE, asking.advertisement_to(int(OWN.replace(":", ""), 16), target, asker,
                                                              0x02_00_00_00_00_09))]
     other = Packet(asking.solicitation(0x02_00_00_00_00_09, asker, target + 1), OUTSIDE)

@@ -81,7 +81,7 @@ class Place:
     def is_ready(self) -> bool:
         """Whether every backend is open, and every VIP gives somebody its flows."""
         return set(self.states().values()) == {"open"} and all(
-            self.made.choices[number * 1024] for number in {vip for vip, _, _ in self.made.numbers.values()})
+            self.made.choices[number * 1024 + 1023] for number in {vip for vip, _, _ in self.made.numbers.values()})
 
     def states(self) -> dict[tuple[str, str], str]:
         return {(row["vip"], row["backend"]): row["health"] for row in self.made.show()}

@@ -1,9 +1,9 @@
 """Saying no: a packet that may not pass becomes the answer to itself, instead of silence.
 
-TCP gets the reset of a closed port (RFC 9293 section 3.10.7.1), everything else "communication administratively
-prohibited" (RFC 1812 section 5.2.7.1, RFC 4443 section 3.1), in the name of the host that was asked: whoever filters
-may have no address.  `wire.answer` says what must not be answered at all, and a rate limit how often.  What gets no
-answer is dropped, for the reason that the holder gives.
+TCP gets the reset of a closed port (RFC 9293 section 3.10.7.1), everything else "destination unreachable", for the
+reason "administratively prohibited" if the holder gives no other (RFC 1812 section 5.2.7.1, RFC 4443 section 3.1), in
+the name of the host that was asked: whoever filters may have no address.  `wire.answer` says what must not be answered
+at all, and a rate limit how often.  What gets no answer is dropped, for the reason that the holder gives.
 
 The packet is read again from its front, after it has been cut to what an answer may quote: nothing the holder knows of
 it has to be kept on the stack meanwhile.
@@ -33,11 +33,17 @@ class RejectionConfig(Config):
 
 class Rejection(Component):
     config: RejectionConfig
+    code: u8 = Unreachable.PROHIBITED
+    code6: u8 = Unreachable6.PROHIBITED
     allowance: Array[Allowance] = table(1)
 
     def answer(self, pkt: Packet, reason: u8) -> None:
         """Turn the packet into the answer to its sender, ready to leave through the port it came in, or drop it."""
         require(take(self.allowance[0], self.config.rejections, now()), reason)
+        self.turn(pkt, reason)
+
+    def turn(self, pkt: Packet, reason: u8) -> None:
+        """The same without a limit."""
         pkt.resize(min(len(pkt), QUOTABLE))
         eth = pkt.parse(Ethernet)
         if eth.type == EtherType.IPV4:
@@ -48,7 +54,7 @@ class Rejection(Component):
                 tcp = pkt.parse(Tcp)
                 reset(pkt, ip, tcp)
             else:
-                error(pkt, ip, ip.dst, IcmpType.UNREACHABLE, Unreachable.PROHIBITED)
+                error(pkt, ip, ip.dst, IcmpType.UNREACHABLE, self.code)
         else:
             require(eth.type == EtherType.IPV6, reason)         # an inner tag: there is no room to answer behind it
             ip6 = pkt.parse(IPv6)
@@ -58,4 +64,4 @@ class Rejection(Component):
                 tcp6 = pkt.parse(Tcp)
                 reset6(pkt, ip6, tcp6, payload)
             else:
-                error6(pkt, ip6, ip6.dst, Icmp6Type.UNREACHABLE, Unreachable6.PROHIBITED)
+                error6(pkt, ip6, ip6.dst, Icmp6Type.UNREACHABLE, self.code6)

@@ -28,6 +28,7 @@ Clients may be on either side.
 | `slots` | number | 16384 | of a VIP's table, a power of two, fixed when the balancer is made; so are the next two |
 | `most_vips`, `most_backends` | number | 16, 1024 | room |
 | `recent` | number | 4096 | flows that each CPU knows at once, a power of two, fixed as well |
+| `rejections` | number | 100 | how many are told, a second, that nobody serves; others hear nothing |
 | `sessions` | number | 16384 | room for clients that stick to backends |
 | `connections` | number | 65536 | room for established flows, two entries each in mode `nat` |
 | `transitory`, `trains` | number | 8192, 4096 | the same for half-open ones, and for fragmented packets |
@@ -69,6 +70,12 @@ and take it out.
 *A backend that is a client* of a VIP, be it served by itself: in mode `nat` it appears to the backend as the VIP, so
 that the answer comes back here.
 
+*Where nobody serves*: a TCP client gets a reset, any other "port unreachable".  Echo requests to VIPs, and to the
+balancer's own addresses, are answered.
+
+*ICMP errors* go to the backend whose packet they quote, and from its side to the client, the quoted packet translated
+as its like are (RFC 5508 section 4).
+
 *Fragments* follow their first one; one that comes before its first is dropped.
 
 ## Tables
@@ -84,8 +91,10 @@ that the answer comes back here.
 | `flows.sources` | address | how many established entries it has, if `per_source` is set |
 | `flows.fragments` | addresses, identification | the ports of the first fragment |
 | `sessions` | client and VIP | its member, and until when |
+| `rejection.allowance` | 0 | how many may still be told |
 | `recent` | hash of a flow | on each CPU, what was decided about it within the last second |
 | `versions` | 0 | counts the changes, which void what is recent |
+| `flows.lives` | state | how long an entry lives |
 | `keys`, `places`, `cases`, `drafts`, `flows.began` | | scratch |
 
 When there is no room among the established, a new flow stays among the transitory, works, and may be pushed out:
@@ -95,25 +104,28 @@ changed.
 ## Counters
 
 `hits`: packets and bytes to a member, by number.  `opened`: flows it was given.  `noted`: by number, flows without
-room among the established (0, each second they are seen) and flows that were given to another (1).
+room among the established (0, each second they are seen), flows that were given to another (1), clients that were told
+that nobody serves (2), echo requests answered (3).
 
 ## Drop reasons
 
 | reason | the packet |
 |---|---|
 | `NOT_OURS` | is for the balancer's Ethernet address, and for nothing it serves |
+| `UNSERVED` | is for a VIP's address and no port of its, or is ICMP that concerns nobody |
 | `NO_BACKEND` | is for a VIP without an open backend |
 | `COLLISION` | is a first one, and would look to its backend like another client's, after three tries |
 | `HEARD`, `BAD_RESOLUTION` | is ARP or discovery, and of no use; and malformed |
 | `MALFORMED` | contradicts itself: version, lengths, transport header |
 | `TINY_FRAGMENT` | is a first fragment without the whole transport header |
 | `OVERLAPPING_FRAGMENT` | is a TCP fragment that would overwrite the flags of the first |
+| `UNRELATED` | is an ICMP error to a VIP, about nothing of its |
 | `UNKNOWN_FRAGMENT` | is a later fragment for a VIP whose first was not seen |
 | `SOURCE_ROUTED` | has an IPv6 routing header of type 0 with segments left |
 | `TOO_MANY_HEADERS` | has more than 4 extension headers |
 
-`ILLEGAL_FLAGS`, `BAD_CHECKSUM`, `OUT_OF_STATE`, `OUT_OF_WINDOW`, `UNSENT_ACK`, `UNASKED`, `UNRELATED`, `FULL` and
-`QUOTA` belong to connections as a firewall sees them, and do not occur.
+`ILLEGAL_FLAGS`, `BAD_CHECKSUM`, `OUT_OF_STATE`, `OUT_OF_WINDOW`, `UNSENT_ACK`, `UNASKED`, `FULL` and `QUOTA` belong to
+connections as a firewall sees them, and do not occur.
 
 ## Actions
 
@@ -122,9 +134,9 @@ forgets those with an end in a prefix, or all; `drain` closes a backend for new 
 
 ## Limits
 
-TCP is followed by its flags, not its windows.  Neighbor discovery is answered by Python; ARP is not.  No health checks,
-no tunnels, no resets where nobody serves, no ICMP to VIPs yet.  Answers of flows whose entries were flushed or pushed
-out pass with the backend's own address.
+TCP is followed by its flags, not its windows.  Neighbor discovery and refusals are Python's, ARP is not.  No health
+checks and no tunnels yet.  Answers of flows whose entries were flushed or pushed out pass with the backend's own
+address.  ICMP errors about a client behind the backends' port are dropped; echo requests in fragments, too.
 """
 from __future__ import annotations
 

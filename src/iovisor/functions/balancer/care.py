@@ -19,10 +19,10 @@ from iovisor.wire.icmp6 import Icmp6Type
 from iovisor.wire.ipv6 import IPv6, is_multicast, link_local
 from iovisor.wire.neighbor import NeighborSolicitation, OptionType, link_layer_address
 
-from .path import WORD
+from .flows import WORD
 from .roster import Roster
 from .settings import Address
-from .tables import Heard, Reason
+from .tables import Reason, Slow, Work
 
 AGAIN, REFRESH = SECOND, 30 * SECOND
 
@@ -51,19 +51,26 @@ class Care(Roster):
             else:
                 self.send(solicitation(station, link_local(station), int(hop)), self.inside)
 
-    @handles(Heard)
-    def on_heard(self, event: Heard, packet: Packet) -> None:
-        """A question for us, or an answer to us."""
+    @handles(Slow)
+    def on_slow(self, event: Slow, packet: Packet) -> None:
+        """What the data path leaves to us."""
         packet.cursor = 0
         try:
-            eth = packet.parse(Ethernet)
-            if eth.type == EtherType.ARP:
-                message = packet.parse(Arp)
-                self.located(ipaddress.IPv4Address(message.sender_ip), message.sender_mac)
-            else:
-                self.discovered(packet, eth)
-        except Reject:
-            self.lose(Reason.BAD_RESOLUTION)
+            match event.what:
+                case Work.RESOLUTION:
+                    eth = packet.parse(Ethernet)
+                    if eth.type == EtherType.ARP:
+                        message = packet.parse(Arp)
+                        self.located(ipaddress.IPv4Address(message.sender_ip), message.sender_mac)
+                    else:
+                        self.discovered(packet, eth)
+                case Work.REFUSAL:
+                    self.rejection.turn(packet, event.reason)
+                    self.send(packet, packet.port)
+                case _:
+                    self.lose(event.reason)
+        except Reject as rejected:
+            self.lose(rejected.reason)
 
     def discovered(self, packet: Packet, eth: Ethernet) -> None:
         """Neighbor discovery (RFC 4861 section 7.1)."""

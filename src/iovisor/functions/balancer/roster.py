@@ -12,7 +12,8 @@ from iovisor.language import ConfigError, Count, mac
 from iovisor.parts import maglev
 from iovisor.parts.reading import MAPPED
 
-from .path import MASK64, Path
+from .flows import MASK64
+from .path import Path
 from .settings import Address, BackendConfig, BalancerConfig, VipConfig
 from .tables import Health, Member, Own, Place, Vip
 
@@ -56,6 +57,7 @@ class Roster(Path):
             if old is not None and getattr(old, fixed) != getattr(new, fixed):
                 raise ConfigError(fixed, "this is fixed when the balancer is made")
         self.settings = new
+        self.flows.fill(new)
         for place, version in enumerate((4, 6)):
             own = [words(network.ip) for network in new.networks() if network.version == version]
             self.own[place] = Own(upper=own[0][0], lower=own[0][1]) if own else Own(upper=0, lower=0)

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from iovisor.language import Config, ConfigError, mac, time, u12, u16, u32, u64
 from iovisor.parts.connections import ConnectionsConfig
+from iovisor.parts.rejection import RejectionConfig
 from iovisor.wire.ethernet import is_group
 from iovisor.wire.ipv4 import IpProtocol
 
@@ -86,7 +87,7 @@ class VipConfig(Config):
         return self.name or f"{text}:{self.port}/{self.protocol.name.lower()}"
 
 
-class BalancerConfig(ConnectionsConfig):
+class BalancerConfig(ConnectionsConfig, RejectionConfig):
     """A load balancer."""
 
     mac: mac

@@ -18,11 +18,12 @@ from enum import IntEnum
 from iovisor.language import Reasons, Record, auto, mac, time, u8, u16, u64
 from iovisor.parts.connections import Connection
 
-NOTES = 2
+NOTES = 4
 
 
 class Reason(Reasons):
     NOT_OURS = auto()
+    UNSERVED = auto()
     NO_BACKEND = auto()
     COLLISION = auto()
     BAD_RESOLUTION = auto()
@@ -65,6 +66,8 @@ class Note(IntEnum):
 
     UNPINNED = 0            # a flow that found no room among the established ones
     MOVED = 1               # a flow that was chosen for again
+    REFUSED = 2             # a packet whose sender is told that nobody serves
+    ECHO = 3                # an echo request answered
 
 
 class Balanced(Connection):
@@ -89,13 +92,6 @@ class Place(Record):
     lower: u64
     port: u16 = 0
     of: u16 = 0
-
-
-class Heard(Record):
-    """Somebody asks for an address of ours, or says where one is that we asked for."""
-
-    upper: u64
-    lower: u64
 
 
 class Vip(Record):
@@ -141,6 +137,21 @@ class Recent(Record):
     version: u64
 
 
+class Work(IntEnum):
+    """Why a packet goes to Python."""
+
+    RESOLUTION = 0          # ARP or neighbor discovery: a question for us, or an answer to us
+    REFUSAL = 1             # its sender is told that nobody serves
+    ANSWER = 2              # it answers a check
+
+
+class Slow(Record):
+    """A packet that needs `Work`; if nothing comes of it, it is dropped for `reason`."""
+
+    what: u8
+    reason: u8
+
+
 class Version(Record):
     """Counts what makes void what is recent: changes of the tables, and flows that were chosen for again."""
 
@@ -170,7 +181,7 @@ class Case(Record):
     own: u8 = 0
     state: u8 = 0
     marks: u8 = 0
-    turn: u8 = 0
+    left: u8 = 0
     plain: u8 = 0
     first: u8 = 0
 
