@@ -2,7 +2,8 @@
 
 `self.stations[key] = value` is the same statement in a test, in a slow-path handler and in the data path; here it
 becomes bpf(2).  What `lookup` answers is a copy, so `live` is false and a table stores a view again when a field is
-assigned: last writer wins, as between two CPUs.
+assigned: last writer wins, as between two CPUs.  So a function counts at an index of a counter in its data path or in
+Python, never in both.
 
 Hashes are not preallocated: a table costs what it holds.  LRUs must be, and evict early when they are full, so they are
 made a quarter larger than declared.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import re
+import struct
 from collections.abc import Iterator
 
 from ..kernel import BpfError, Map, MapFlag, MapKind, MapSpec
@@ -47,7 +49,7 @@ class KernelHome:
     def lookup(self, key: bytes) -> bytearray | None:
         if self.spec.per_cpu:
             values = self.map.lookup_per_cpu(key)
-            return None if values is None else bytearray(_written(values)[:self.spec.stored_size])
+            return None if values is None else bytearray(self._whole(values))
         found = self.map.lookup(key)
         return None if found is None else bytearray(found)
 
@@ -56,7 +58,8 @@ class KernelHome:
             if self.spec.per_cpu:
                 values = self.map.lookup_per_cpu(key)
                 count = len(values) if values is not None else len(self.map.split(b"")) or 1
-                self.map.update_per_cpu(key, [value] * max(count, _cpus()), mode)
+                others = bytes(len(value)) if self.spec.kind == "counter" else value
+                self.map.update_per_cpu(key, [value] + [others] * (max(count, _cpus()) - 1), mode)
             else:
                 self.map.update(key, value, mode)
         except BpfError as error:
@@ -64,6 +67,13 @@ class KernelHome:
                 return False
             raise
         return True
+
+    def _whole(self, values: list[bytes]) -> bytes:
+        """What all CPUs hold as one value: the sum of a counter."""
+        if self.spec.kind != "counter":
+            return _written(values)[:self.spec.stored_size]
+        return b"".join(sum(words).to_bytes(8, "little") for words in zip(
+            *(struct.unpack("<QQ", value[:16]) for value in values), strict=True))
 
     def delete(self, key: bytes) -> bool:
         return self.map.delete(key)
@@ -86,7 +96,7 @@ class KernelHome:
             for key in self.map.keys():  # noqa: SIM118
                 values = self.map.lookup_per_cpu(key)
                 if values is not None:
-                    yield key, _written(values)[:self.spec.stored_size]
+                    yield key, self._whole(values)
         else:
             yield from self.map.lookup_batch()
 

@@ -18,6 +18,7 @@ NAMES = 192                             # bytes for a server's name and a boot f
 FIXED = 240                             # bytes before the first option
 SMALLEST = 300                          # RFC 951 section 3: what every client and relay accepts
 ETHERNET = 1
+MOST_HOPS = 16                          # RFC 1542 section 4.1.1
 PAD, END = 0, 255
 
 

@@ -23,6 +23,7 @@ Link its port to a switch.  It answers ARP and ping for its address by itself.
 | `quota` | u16 | 4 | addresses for one hardware address; 0: no limit |
 | `decline` | time | 24h | how long an address is left alone that somebody was found to use |
 | `leases` | u32 | 1024 | room for leases, offered, bound and remembered; fixed when the instance is made |
+| `ready` | u32 | 1024 | room for replies that the kernel gives by itself, two or three a client; likewise fixed |
 
 | of a subnet | meaning |
 |---|---|
@@ -54,12 +55,15 @@ it asked for that; a refusal is broadcast.
 |---|---|---|
 | `clients` | identifier or hardware address | address, hardware address, state, when it expires |
 | `holders` | address | the client |
+| `replies.ready` | hardware address, digest of what it said | the reply |
+| `replies.generation` | | counts configurations, so that a reply of an older one is not given |
 
 They outlive the process, and so do leases.
 
 ## Counters
 
-`asked` and `told`: messages by type (1 discover, 2 offer, 3 request, 4 decline, 5 ack, 6 nak, 7 release, 8 inform).
+`asked` and `told`: messages by type (1 discover, 2 offer, 3 request, 4 decline, 5 ack, 6 nak, 7 release, 8 inform); those that
+the kernel answered, or gave, by itself count from 16 on (17 discover, …).
 
 ## Drop reasons
 
@@ -74,7 +78,9 @@ They outlive the process, and so do leases.
 
 ## Limits
 
-Messages are answered in Python.  A wish of a client that is not among these options is not met.  Addresses are not
+Python answers what it did not answer before.  A client that says the same again, byte for byte, while its lease stands,
+is answered by the kernel: that is every renewal but the first, and every boot.  Replies with more than 256 bytes
+of options are always Python's.  A wish of a client that is not among these options is not met.  Addresses are not
 probed before they are offered; a client that finds one in use says so, and `decline` keeps it out of the way.  Leases
 do not survive a reboot.  No DHCPv6 yet, no dynamic DNS, no BOOTP clients, no authentication (RFC 3118).
 """
@@ -129,9 +135,10 @@ from iovisor.wire.ipv4 import BROADCAST, IpProtocol, IPv4, is_sane, skip_options
 from iovisor.wire.udp import Udp
 
 from .leases import Book, Client, Lease, State
-from .server import Question, Reply, Server
+from .ready import Ready, Replies, RepliesConfig
+from .server import OFFER_STANDS, Question, Reply, Server
 
-TYPES = 9
+AT_ONCE = 16           # the first of the counters for messages that the data path answers
 
 
 class Reason(Reasons):
@@ -234,7 +241,7 @@ class ReservationConfig(Config):
         return self.mac == owner if self.mac else bytes.fromhex(self.client) == identifier
 
 
-class DhcpConfig(Config):
+class DhcpConfig(RepliesConfig):
     """A DHCP server."""
 
     server: ipv4
@@ -310,8 +317,10 @@ class Dhcp(Function):
 
     clients: Hash[Client, Lease] = table("leases")
     holders: Hash[ipv4, Client] = table("leases")
-    asked: Counter = table(TYPES)
-    told: Counter = table(TYPES)
+    asked: Counter = table(2 * AT_ONCE)
+    told: Counter = table(2 * AT_ONCE)
+    replies: Replies = Replies()
+    _server: Server | None = None
 
     def ingress(self, pkt: Packet) -> Verdict:
         eth = pkt.parse(Ethernet)
@@ -341,13 +350,44 @@ class Dhcp(Function):
         require(ip.proto == IpProtocol.UDP, Reason.NOT_DHCP)
         udp = pkt.parse(Udp)
         require(udp.dst == SERVER_PORT, Reason.NOT_DHCP)
-        require(udp.length >= FIXED + 8 and udp.length <= ip.length - ip.ihl * 4, Reason.MALFORMED)
-        return punt(Asked(length=udp.length - 8))
+        length = udp.length - 8
+        require(length >= FIXED and length + 8 <= ip.length - ip.ihl * 4, Reason.MALFORMED)
+        ready = self.replies.heard(pkt, eth.src, length)
+        if ready is not None and self.stands(ready):
+            self.asked.add(AT_ONCE + (1 if ready.kind == DhcpType.OFFER else 3), bytes=length)
+            self.told.add(AT_ONCE + ready.kind, bytes=FIXED)
+            self.replies.write(pkt, ready, self.config.server, self.config.mac)
+            return forward(self.lan)
+        return punt(Asked(length=length))
+
+    def stands(self, ready: Ready) -> bool:
+        """Whether the lease a reply is about is still its client's; it then begins anew, as `server` would have it."""
+        lease = self.clients.get(Client(upper=ready.upper, lower=ready.lower))
+        moment = now()
+        if lease is None or lease.address != ready.address or lease.expires <= moment or lease.state > State.BOUND:
+            return False
+        if ready.kind == DhcpType.ACK:
+            lease.expires = moment + ready.lasts
+            lease.state = State.BOUND
+        elif lease.state == State.OFFERED:
+            lease.expires = moment + OFFER_STANDS
+        return True
 
     # -- control path ------------------------------------------------------------------------------------------------
 
+    def configure(self, old: DhcpConfig | None, new: DhcpConfig) -> None:
+        if old != new:
+            self.replies.forget()
+        self._server = None
+
+    def server(self) -> Server:
+        """Who answers under the configuration there is."""
+        if self._server is None:
+            self._server = Server(self.config, Book(self.clients, self.holders))
+        return self._server
+
     def book(self) -> Book:
-        return Book(self.clients, self.holders)
+        return self.server().book
 
     @handles(Asked)
     def heard(self, event: Asked, packet: Packet) -> None:
@@ -357,9 +397,14 @@ class Dhcp(Function):
             return
         eth, ip, head, question = found
         self.asked.add(question.kind, bytes=event.length)
-        reply = Server(self.config, self.book()).answer(question, now())
+        reply = self.server().answer(question, now())
         if reply is not None:
             self.told.add(reply.kind, bytes=FIXED)
+            if reply.yours and ip.ihl == 5:
+                client, seconds = question.client, int.from_bytes(dict(reply.options)[DhcpOption.LEASE_TIME], "big")
+                self.replies.keep(packet, event.length, head.address, wire.encode(reply.options), Ready(
+                    upper=client.upper, lower=client.lower, lasts=seconds * SECOND, address=reply.yours,
+                    kind=reply.kind))
             self.send(written(self.config, eth, ip, head, question, reply), self.lan)
 
     @action
@@ -393,7 +438,7 @@ def read(packet: Packet, length: int) -> tuple[Ethernet, IPv4, Bootp, Question] 
         kind = DhcpType(int.from_bytes(options.get(DhcpOption.TYPE, b""), "big"))
     except ValueError:
         return None
-    if kind in (DhcpType.OFFER, DhcpType.ACK, DhcpType.NAK) or head.hops > 16:
+    if kind in (DhcpType.OFFER, DhcpType.ACK, DhcpType.NAK) or head.hops > wire.MOST_HOPS:
         return None
     question = Question(kind, head.address, options, head.client, head.relay, eth.src)
     if not head.relay and head.address != eth.src:      # a client speaks for itself

@@ -10,11 +10,12 @@ bits, so that a table can have them as a key.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 from iovisor.language import Hash, Record, ipv4, mac, time, u8, u64
+
+from .vacancies import Vacancies
 
 
 class State(IntEnum):
@@ -48,12 +49,16 @@ def nobody(address: int) -> Client:
     return Client(upper=0, lower=address)
 
 
-@dataclass
 class Book:
-    """The two tables as one."""
+    """The two tables as one.  Beside them it remembers, for as long as the process lives, what would take a walk through
+    all leases to find: whose they are, and which are free."""
 
-    clients: Hash[Client, Lease]
-    holders: Hash[ipv4, Client]
+    def __init__(self, clients: Hash[Client, Lease], holders: Hash[ipv4, Client]) -> None:
+        self.clients, self.holders = clients, holders
+        self._owned: dict[int, set[bytes]] = {}
+        self._vacancies: dict[Iterable[int], Vacancies] = {}
+        for client, lease in clients.items():
+            self._owned.setdefault(lease.mac, set()).add(bytes(client))
 
     def of(self, client: Client) -> Lease | None:
         """What a client has or had, as a copy."""
@@ -76,6 +81,16 @@ class Book:
         lease = None if holder is None else self.of(holder)
         return 0 if lease is None else lease.expires
 
+    def choose(self, pool: Iterable[int], moment: int) -> int:
+        """An address of a pool, always the same object, for a new client; 0 if there is none."""
+        if pool not in self._vacancies:
+            self._vacancies[pool] = Vacancies(pool, self.expiry)
+        return self._vacancies[pool].next(moment)
+
+    def _changed(self, address: int, expires: int) -> None:
+        for vacancies in self._vacancies.values():
+            vacancies.changed(address, expires)
+
     def write(self, client: Client, address: int, owner: int, state: State, expires: int) -> None:
         """Give an address to a client, whoever had it; what the client had before is forgotten.
 
@@ -84,16 +99,29 @@ class Book:
         lease = Lease(expires=expires, mac=owner, address=address, state=state)
         former, holder = self.of(client), self.holder(address)
         if holder is not None and holder != client:
-            del self.clients[holder]
+            self._remove(holder)
+        self.clients[client] = lease
+        self._owned.setdefault(owner, set()).add(bytes(client))
+        self._changed(address, expires)
         if former is None:
-            self.clients[client] = lease
             if holder is None or holder != client:
                 self.holders[address] = client
             return
-        self.clients[client] = lease
+        if former.mac != owner:
+            self._owned.get(former.mac, set()).discard(bytes(client))
         if former.address != address:
             del self.holders[former.address]
+            self._changed(former.address, 0)
             self.holders[address] = client
+
+    def _remove(self, client: Client) -> None:
+        lease = self.of(client)
+        del self.clients[client]
+        if lease is not None:
+            owned = self._owned.get(lease.mac, set())
+            owned.discard(bytes(client))
+            if not owned:
+                self._owned.pop(lease.mac, None)
 
     def end(self, client: Client, state: State, moment: int) -> None:
         """A lease is no more; who had it is remembered."""
@@ -101,19 +129,21 @@ class Book:
         if lease is not None:
             lease.state, lease.expires = state, moment
             self.clients[client] = lease
+            self._changed(lease.address, moment)
 
     def refuse(self, address: int, until: int) -> None:
         """Nobody gets an address for a time."""
         holder = self.holder(address)
         if holder is not None:
-            del self.clients[holder]
+            self._remove(holder)
         self.clients[nobody(address)] = Lease(expires=until, mac=0, address=address, state=State.REFUSED)
         self.holders[address] = nobody(address)
+        self._changed(address, until)
 
     def held_by(self, owner: int, moment: int) -> int:
         """How many addresses a hardware address has, offers included."""
-        return sum(lease.mac == owner and lease.state != State.FREE and lease.expires > moment
-                   for _, lease in self.clients.items())
+        leases = (self.of(Client.decode(key)) for key in self._owned.get(owner, ()))
+        return sum(lease is not None and lease.state != State.FREE and lease.expires > moment for lease in leases)
 
     def all(self) -> Iterator[tuple[Client, Lease]]:
         yield from self.clients.items()

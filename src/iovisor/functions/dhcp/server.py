@@ -60,6 +60,8 @@ class Server:
 
     def __init__(self, config: DhcpConfig, book: Book) -> None:
         self.config, self.book = config, book
+        fixed = config.fixed()
+        self.pools = {subnet.prefix: subnet.offered(fixed) for subnet in config.subnets}
         self.refused = 0                # addresses asked for when there was none
 
     def answer(self, question: Question, moment: int) -> Reply | None:
@@ -106,7 +108,7 @@ class Server:
             mine = holder is None or holder == question.client
             return reserved if mine or self.book.is_free(reserved, moment) else 0
         lease = self.book.of(question.client)
-        pool = subnet.offered(self.config.fixed())
+        pool = self.pools[subnet.prefix]
         if lease is not None and lease.address in pool:
             return lease.address
         # A new client takes an address; who has its quota gets none, and the pool is for others.
@@ -115,14 +117,7 @@ class Server:
         wish = question.address(DhcpOption.REQUESTED)
         if wish in pool and self.book.is_free(wish, moment):
             return wish
-        best, since = 0, moment + 1
-        for address in pool:
-            expiry = self.book.expiry(address)
-            if expiry == 0:
-                return address
-            if expiry < since and self.book.is_free(address, moment):
-                best, since = address, expiry
-        return best
+        return self.book.choose(pool, moment)
 
     def _request(self, question: Question, subnet: SubnetConfig, moment: int) -> Reply | None:
         chosen, wanted = question.address(DhcpOption.SERVER), question.address(DhcpOption.REQUESTED)
@@ -149,7 +144,7 @@ class Server:
             if lease.address != wanted:
                 return self._refusal(question, f"{ipv4_text(lease.address)} is yours, not {ipv4_text(wanted)}")
         reserved = self.config.reserved(question.owner, question.identifier, subnet)
-        if wanted != reserved and wanted not in subnet.offered(self.config.fixed()):
+        if wanted != reserved and wanted not in self.pools[subnet.prefix]:
             return self._refusal(question, f"{ipv4_text(wanted)} is not given any more")
         seconds = self._seconds(question)
         expires = moment + seconds * SECOND

@@ -1,0 +1,91 @@
+"""How many 4-way exchanges (discover, offer, request, acknowledgement) the DHCP server takes a second.
+
+    python -m benchmarks.dhcp [clients] [seconds]
+
+perfdhcp (Debian's kea-admin) asks, through one edge.  First every client is new, and Python answers; then the same
+clients come again, and the kernel does.  What is reported is what was asked and completed, and what went unanswered.
+"""
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+import threading
+from contextlib import ExitStack, suppress
+
+from iovisor.fabric import Edge, Network
+from iovisor.functions.dhcp import Dhcp
+from iovisor.testing.lab import Host, Lab
+
+NEW = (300, 600, 900, 1_200)             # exchanges asked for a second, of clients nobody knows
+KNOWN = (2_000, 5_000, 10_000, 15_000, 20_000)
+
+
+def ask(host: Host, rate: int, clients: int, seconds: int) -> dict[str, float]:
+    """Let perfdhcp ask; per second: exchanges begun and completed; of a hundred: what was not answered."""
+    program = shutil.which("perfdhcp", path="/usr/sbin:/usr/bin")
+    assert program is not None, "perfdhcp is missing: apt-get install kea-admin"
+    done = host.run([program, "-4", "-l", "eth0", "-r", str(rate), "-R", str(clients), "-p", str(seconds)],
+                    check=False, timeout=seconds + 30).stdout
+    found = {}
+    for name, part in (("offer", "DISCOVER-OFFER"), ("ack", "REQUEST-ACK")):
+        text = done.partition(f"Statistics for: {part}")[2]
+        numbers = {key: float(re.search(rf"{key}: ([\d.]+)", text)[1])                      # type: ignore[index]
+                   for key in ("sent packets", "received packets", "avg delay")}
+        found |= {f"{name} asked": numbers["sent packets"] / seconds, f"{name} told": numbers["received packets"] / seconds,
+                  f"{name} lost": 100 * (1 - numbers["received packets"] / max(numbers["sent packets"], 1)),
+                  f"{name} ms": numbers["avg delay"]}
+    return found
+
+
+def serve(net: Network, undo: ExitStack) -> None:
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(net.serve())
+
+    def run() -> None:
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def end() -> None:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        loop.close()
+    undo.callback(end)
+
+
+def measure(clients: int = 5_000, seconds: int = 4) -> dict[str, list[dict[str, float]]]:
+    """By who answers: the figures of each rate."""
+    found: dict[str, list[dict[str, float]]] = {"new": [], "known": []}
+    for rate in NEW:
+        with ExitStack() as undo:
+            host, net = scene(undo, clients)
+            serve(net, undo)
+            found["new"].append({"rate": rate, **ask(host, rate, rate * seconds * 2, seconds)})
+    with ExitStack() as undo:
+        host, net = scene(undo, clients)
+        serve(net, undo)
+        while ask(host, 300, clients, seconds * 5)["offer lost"] > 50:
+            pass
+        for rate in KNOWN:
+            found["known"].append({"rate": rate, **ask(host, rate, clients, seconds)})
+    return found
+
+
+def scene(undo: ExitStack, clients: int) -> tuple[Host, Network]:
+    lab = undo.enter_context(Lab())
+    host = lab.host("asks")             # perfdhcp speaks as a relay, with this host's address in 10.0.0.0/8
+    net = undo.enter_context(Network("dhcp", namespace=lab.namespace))
+    net.add("dhcp", Dhcp(server="10.255.0.1", mac="02:00:00:00:00:d1", leases=2 * clients, ready=4 * clients,
+                          quota=0, subnets=[{"prefix": "10.0.0.0/8", "pools": ["10.1.1.0-10.1.200.255"],
+                                             "routers": ["10.255.0.1"], "dns": ["10.255.0.53"]}]))
+    net.attach("dhcp:lan", Edge(host.index))
+    return host, net
+
+
+if __name__ == "__main__":
+    for who, rows in measure(*map(int, sys.argv[1:])).items():
+        for row in rows:
+            print(who, {name: round(value, 2) for name, value in row.items()}, flush=True)
