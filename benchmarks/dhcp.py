@@ -33,8 +33,9 @@ def ask(host: Host, rate: int, clients: int, seconds: int) -> dict[str, float]:
         text = done.partition(f"Statistics for: {part}")[2]
         numbers = {key: float(re.search(rf"{key}: ([\d.]+)", text)[1])                      # type: ignore[index]
                    for key in ("sent packets", "received packets", "avg delay")}
-        found |= {f"{name} asked": numbers["sent packets"] / seconds, f"{name} told": numbers["received packets"] / seconds,
-                  f"{name} lost": 100 * (1 - numbers["received packets"] / max(numbers["sent packets"], 1)),
+        sent, told = numbers["sent packets"], numbers["received packets"]
+        found |= {f"{name} asked": sent / seconds, f"{name} told": told / seconds,
+                  f"{name} lost": 100 * (1 - told / max(sent, 1)),
                   f"{name} ms": numbers["avg delay"]}
     return found
 

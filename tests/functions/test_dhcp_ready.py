@@ -15,9 +15,9 @@ from tests.functions.test_dhcp import MAC, OTHER, SERVER, SUBNET, Reply, asked, 
 
 D, R = DhcpType, DhcpOption
 LAN = 0
-WISHES = {R.WISHES: bytes([1, 3, 6, 15, 26, 121])}
+WISHES: dict[int, bytes] = {R.WISHES: bytes([1, 3, 6, 15, 26, 121])}
 MINE = "10.0.0.100"
-CHOSEN = {R.SERVER: ip(SERVER), R.REQUESTED: ip(MINE), **WISHES}
+CHOSEN: dict[int, bytes] = {R.SERVER: ip(SERVER), R.REQUESTED: ip(MINE), **WISHES}
 
 
 @pytest.fixture(autouse=True)

@@ -62,8 +62,8 @@ They outlive the process, and so do leases.
 
 ## Counters
 
-`asked` and `told`: messages by type (1 discover, 2 offer, 3 request, 4 decline, 5 ack, 6 nak, 7 release, 8 inform); those that
-the kernel answered, or gave, by itself count from 16 on (17 discover, …).
+`asked` and `told`: messages by type (1 discover, 2 offer, 3 request, 4 decline, 5 ack, 6 nak, 7 release, 8 inform);
+those that the kernel answered, or gave, by itself count from 16 on (17 discover, ...).
 
 ## Drop reasons
 
@@ -78,11 +78,11 @@ the kernel answered, or gave, by itself count from 16 on (17 discover, …).
 
 ## Limits
 
-Python answers what it did not answer before.  A client that says the same again, byte for byte, while its lease stands,
-is answered by the kernel: that is every renewal but the first, and every boot.  Replies with more than 256 bytes
-of options are always Python's.  A wish of a client that is not among these options is not met.  Addresses are not
-probed before they are offered; a client that finds one in use says so, and `decline` keeps it out of the way.  Leases
-do not survive a reboot.  No DHCPv6 yet, no dynamic DNS, no BOOTP clients, no authentication (RFC 3118).
+Python answers what it did not answer before.  A client that says the same again, byte for byte, while its lease
+stands, is answered by the kernel: that is every renewal but the first, and every boot but two.  Replies with more than
+256 bytes of options are always Python's.  A wish of a client that is not among these options is not met.  Addresses
+are not probed before they are offered; a client that finds one in use says so, and `decline` keeps it out of the way.
+Leases do not survive a reboot.  No DHCPv6 yet, no dynamic DNS, no BOOTP clients, no authentication (RFC 3118).
 """
 # Why it is written so.
 #

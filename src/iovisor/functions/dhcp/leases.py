@@ -50,8 +50,11 @@ def nobody(address: int) -> Client:
 
 
 class Book:
-    """The two tables as one.  Beside them it remembers, for as long as the process lives, what would take a walk through
-    all leases to find: whose they are, and which are free."""
+    """The two tables as one.
+
+    Beside them it remembers, for as long as the process lives, what would take a walk through all leases to find: whose
+    they are, and which addresses are free.
+    """
 
     def __init__(self, clients: Hash[Client, Lease], holders: Hash[ipv4, Client]) -> None:
         self.clients, self.holders = clients, holders
