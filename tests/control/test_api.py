@@ -155,19 +155,26 @@ def test_problems_name_the_place(served: tuple[FastAPI, Platform, Place]) -> Non
     assert ask(app, "POST", "/v1/documents/apply", raw=b" " * (9 << 20), peer=ROOT).status == 413
 
 
-def test_own_code_takes_an_administrator(served: tuple[FastAPI, Platform, Place]) -> None:
+def test_own_code_is_brought_by_who_may_change_a_network(served: tuple[FastAPI, Platform, Place]) -> None:
     app, here, _ = served
+    who = tokens(here)
     text = pair().replace("{kind: switch, ageing: 5m}", "{kind: 'hub.py:Hub'}")
     source = "from iovisor.language import *\nclass Hub(Function):\n    ports: Ports = ports(4)\n" \
              "    def ingress(self, pkt: Packet) -> Verdict:\n        return FLOOD\n"
     missing = ask(app, "POST", "/v1/documents/plan", {"text": text}, peer=ROOT)
     assert missing.body["type"] == "urn:iovisor:sources-missing" and missing.body["files"] == ["hub.py"]
-    evil = {"text": text, "sources": {"hub.py": "raise SystemExit(3)"}}
-    answer = ask(app, "POST", "/v1/documents/plan", evil, tokens(here)["owner acme"])
-    assert answer.status == 422 and "only its administrator" in answer.body["detail"]
+    body = {"text": text, "sources": {"hub.py": source}}
+    assert ask(app, "POST", "/v1/documents/plan", body, who["viewer acme"]).status == 403
     assert not list((here.state / "functions").iterdir())
-    assert ask(app, "POST", "/v1/documents/plan", {"text": text, "sources": {"hub.py": source}}, peer=ROOT).body[0][
-        "changes"]
+    evil = {"text": text, "sources": {"hub.py": "raise SystemExit(3)"}}
+    answer = ask(app, "POST", "/v1/documents/plan", evil, who["owner acme"])
+    assert answer.status == 422 and "SystemExit: 3" in answer.body["detail"]
+    for role in ("owner acme", "admin"):
+        answer = ask(app, "POST", "/v1/documents/plan", body, who[role])
+        assert answer.body[0]["changes"], role
+    large = {"text": text, "sources": {"hub.py": "é" * 300_000}}
+    answer = ask(app, "POST", "/v1/documents/plan", large, who["owner acme"])
+    assert answer.status == 422 and "this file has 600000 bytes" in answer.body["detail"]
 
 
 def test_quotas(served: tuple[FastAPI, Platform, Place]) -> None:

@@ -159,10 +159,15 @@ def test_the_capabilities_of_the_unit_are_enough(daemon: Daemon) -> None:
     found = re.search(r"^CapabilityBoundingSet=(.*)$", UNIT.read_text(), re.MULTILINE)
     assert found is not None
     names = [name.removeprefix("CAP_").lower() for name in found[1].split()]
-    assert "sys_ptrace" not in names and len(names) < 8
+    assert "sys_ptrace" not in names and len(names) < 11
     limited = ("setpriv", "--bounding-set", ",".join(["-all", *(f"+{name}" for name in names)]), "--no-new-privs")
+    document = daemon.folder / "prod.yaml"
+    document.write_text(pair().replace("{kind: switch, ageing: 5m}", "{kind: 'hub.py:Hub'}").replace("lan", "hub"))
+    (daemon.folder / "hub.py").write_text(HUB.format(verdict="FLOOD"))
     with daemon.running(prefix=limited):
         daemon.ask("apply", "-", text=pair())
+        exchange(*daemon.at.hosts)
+        daemon.ask("apply", str(document))
         exchange(*daemon.at.hosts)
     with daemon.running(prefix=limited):
         daemon.ask("destroy", "prod", "-y")

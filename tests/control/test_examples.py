@@ -77,7 +77,7 @@ def heard(host: Host, address: str, port: int, patience: float = 10.0) -> bytes 
 
 
 def talked(function: Any) -> set[str]:
-    return {talk["address"] for talk in function.most()}
+    return {talk["address"] for talk in function.act("most", {})}
 
 
 def pings(host: Host, address: str, patience: int = 10) -> bool:

@@ -72,7 +72,7 @@ def _digest(path: str, stamp: tuple[int, int]) -> str:
 
 
 @lru_cache(1)
-def _toolchain() -> str:
+def toolchain() -> str:
     """The compiler itself is part of what an image is made of.
 
     Its files by time and size, not by content: reading them all would take longer than loading a kept image.  LLVM by
@@ -133,7 +133,7 @@ class Cache:
         os.replace(name, path)
 
     def _path(self, kind: type[Function], entry: str, target: Target) -> Path:
-        parts = (_file(kind), kind.__qualname__, entry, target.identity, declared(kind), _toolchain())
+        parts = (_file(kind), kind.__qualname__, entry, target.identity, declared(kind), toolchain())
         key = hashlib.blake2b("\0".join(parts).encode(), digest_size=20).hexdigest()
         return self.root / key[:2] / f"{key}.json"
 

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from ..compiler.cache import Cache
 from ..fabric import Network
 from ..kernel import Netlink, NetworkNamespace, filesystem, interfaces
+from .sandbox.attendant import Staff
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -52,9 +53,14 @@ class Hosted:
 
         def run() -> None:
             try:
-                answer.set_result(do(self._network))                                    # type: ignore[arg-type]
+                found = do(self._network)                                               # type: ignore[arg-type]
             except BaseException as error:
                 answer.set_exception(error)
+            else:
+                answer.set_result(found)
+            finally:
+                if self._network is not None:
+                    self._staff.keep(instance.function for instance in self._network.instances.values())
 
         if not self._thread.is_alive():
             raise RuntimeError(f"{self.name} has ended")
@@ -107,9 +113,11 @@ class Hosted:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._staff = Staff(self._loop)
         try:
             self._loop.run_forever()
         finally:
+            self._staff.close()
             for task in asyncio.all_tasks(self._loop):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

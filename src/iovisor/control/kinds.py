@@ -4,18 +4,18 @@
     rtt.py:RttMeter         an author's own, in a file that comes with the document
 
 A file of an author's is kept under a name made of its content.  So a revision keeps the code it was applied with,
-whatever becomes of the author's file; two networks may have different files of one name; and whoever adopts a network
-finds its kinds by importing them, because the folder is on the path.
+whatever becomes of the author's file, and two networks may have different files of one name.
 
-Importing a file runs it.  Until functions are imported, compiled and run in a sandboxed worker, only who may do
-everything anyway may bring code: `Kinds(own=False)`, which others get, knows the catalogue alone.  A worker will take
-the place of `_load`, and nothing else here knows how a class came to be.
+Importing a file runs it, so that is never done here.  Under the name of its module stands a module of stand-ins: what a
+sandboxed worker says of the author's classes, checked (`sandbox`).  Whoever adopts a network finds its kinds by
+importing them, as those of the catalogue, and gets these.
 """
 from __future__ import annotations
 
 import hashlib
 import importlib
 import importlib.util
+import json
 import os
 import pkgutil
 import sys
@@ -26,12 +26,18 @@ from pathlib import Path
 from typing import Any
 
 from .. import functions
-from ..language import Function, LanguageError, Ports
+from ..language import Config, Function, Ports
+from ..language.errors import ConfigError
 from ..model import Fault, UnknownKind, is_own
 from . import configured
+from .declared import declared
+from .sandbox.confinement import Unconfined
+from .sandbox.standin import Resolved, Standing
+from .sandbox.workshop import Bench, Failed, Workshop
 
 MOST_BYTES = 1 << 19
-_importing = threading.RLock()
+MOST_FILES = 500                # kept, before those that no revision uses are looked for
+_standing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -60,17 +66,40 @@ class Kind:
         """The configuration in its normal form, and everything that is wrong with it."""
         return configured.normal(self.made.spec().config, config)
 
+    def config(self, config: Mapping[str, Any]) -> Config:
+        """The configuration of a normal form."""
+        return configured.made(self.made.spec().config, config)
+
+
+@dataclass(frozen=True)
+class OwnKind(Kind):
+    """One of an author's: what a configuration means, its worker says."""
+
+    def configured(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[Fault]]:
+        kind = self.made.spec().config
+        assert issubclass(kind, Resolved)
+        try:
+            found = kind.made.workshop.resolve(kind.made.bench, kind.made.described, config)
+            if not found.faults:
+                self.config(config)
+        except (ConfigError, Failed, Unconfined) as error:
+            return dict(config), [Fault((), str(error))]
+        return found.normal, [Fault(**fault) for fault in found.faults]
+
+    def config(self, config: Mapping[str, Any]) -> Config:
+        return self.made.spec().config(given=json.dumps(config, sort_keys=True))
+
 
 class Sources:
     """Authors' files, by content, in a folder of the daemon's."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.workshop = folder, Workshop()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
+        for path in folder.glob("own_*.py"):
+            self._stand(path.stem, path.name, path.read_text())
 
-    def keep(self, text: str) -> str:
+    def keep(self, text: str, file: str) -> str:
         """Keep a file; answers the name of its module."""
         raw = text.encode()
         if len(raw) > MOST_BYTES:
@@ -79,29 +108,44 @@ class Sources:
         path = self.folder / f"{name}.py"
         if not path.exists():
             draft = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-            with draft.open("wb") as file:
-                file.write(raw)
-                os.fsync(file.fileno())
+            with draft.open("wb") as kept:
+                kept.write(raw)
+                os.fsync(kept.fileno())
             draft.replace(path)
-            importlib.invalidate_caches()
+        with _standing:
+            standing = sys.modules.get(name)
+            if not isinstance(standing, Standing) or standing.workshop is not self.workshop:
+                self._stand(name, file, text)
         return name
 
     def text(self, module: str) -> str:
         """The opposite of `keep`."""
         return (self.folder / f"{module}.py").read_text()
 
+    @property
+    def full(self) -> bool:
+        """Whether it is time to `prune`."""
+        return sum(1 for _ in self.folder.glob("own_*.py")) > MOST_FILES
+
     def prune(self, used: Collection[str]) -> None:
         """Remove what no revision uses."""
         for path in self.folder.glob("own_*.py"):
             if path.stem not in used:
                 path.unlink()
+                self.workshop.prune(self.folder / path.stem)
+                standing = sys.modules.pop(path.stem, None)
+                if isinstance(standing, Standing):
+                    standing.forget()
+
+    def _stand(self, module: str, file: str, text: str) -> None:
+        sys.modules[module] = Standing(self.workshop, Bench(module, file, text, self.folder / module))
 
 
 class Kinds:
     """All kinds that a document may name; `own` are the modules of the files it came with, by the file's name."""
 
-    def __init__(self, own: Mapping[str, str] | None = None, permitted: bool = True) -> None:
-        self.own, self.permitted = own or {}, permitted
+    def __init__(self, own: Mapping[str, str] | None = None) -> None:
+        self.own = own or {}
         self.absent: set[str] = set()           # files that documents named and that did not come with them
 
     def names(self) -> Sequence[str]:
@@ -113,9 +157,6 @@ class Kinds:
         """The kind of a name; UnknownKind if it is not there or cannot be used."""
         if is_own(kind):
             file, _, name = kind.rpartition(":")
-            if not self.permitted:
-                raise UnknownKind("functions of your own run inside the daemon, and only its administrator may "
-                                  "bring them", "ask the administrator to apply this network")
             if file not in self.own:
                 self.absent.add(file)
                 raise UnknownKind(f"the file {file} did not come with the document", "put it beside the document")
@@ -132,36 +173,23 @@ def _catalogued(name: str) -> type[Function] | None:
     qualified = f"{functions.__name__}.{name}"
     if importlib.util.find_spec(qualified) is None:
         return None
-    found = _declared(_load(qualified), qualified)
+    found = declared(importlib.import_module(qualified), qualified)
     named = [kind for kind in found if kind.__name__.lower() == name.replace("_", "")]
     return next(iter(found if len(found) == 1 else named), None)
 
 
 def _own(module: str, file: str, name: str) -> Kind:
     try:
-        found = _declared(_load(module), module)
-        for kind in found:
-            if kind.__name__ == name:
-                kind.spec()
-                return Kind(kind)
-    except (LanguageError, SyntaxError) as error:
-        raise UnknownKind(f"{file} does not stand: {error}", f"`iovisor check {file}` shows where") from error
-    except Exception as error:          # whatever the author's own code raises when it is imported
-        raise UnknownKind(f"{file} cannot be imported: {type(error).__name__}: {error}",
-                          "a function's file is one file, and imports iovisor and the standard library") from error
-    names = ", ".join(kind.__name__ for kind in found) or "none"
-    raise UnknownKind(f"{file} has no function {name}", f"its functions are {names}")
+        return OwnKind(getattr(importlib.import_module(module), name))
+    except ModuleNotFoundError as error:
+        raise UnknownKind(f"the file {file} is not kept any more", "send it along") from error
+    except AttributeError as error:
+        raise UnknownKind(f"{file} has no function {name}", f"its functions are {error}") from error
+    except Failed as error:
+        raise UnknownKind(str(error), f"`iovisor check {file}` shows where; a function's file is one file, and imports "
+                                      "iovisor and the standard library") from error
+    except Unconfined as error:
+        raise UnknownKind(str(error), "ask the administrator of this host") from error
 
 
-def _declared(module: Any, name: str) -> list[type[Function]]:
-    return [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Function)
-            and (value.__module__ == name or value.__module__.startswith(f"{name}.")) and "ingress" in dir(value)
-            and value.ingress is not Function.ingress]
-
-
-def _load(module: str) -> Any:
-    with _importing:
-        return importlib.import_module(module)
-
-
-__all__ = ["Kind", "Kinds", "Sources"]
+__all__ = ["Kind", "Kinds", "OwnKind", "Sources"]

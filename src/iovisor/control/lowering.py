@@ -13,7 +13,6 @@ from itertools import pairwise
 
 from ..fabric import Attachment, PortRef
 from ..model import Endpoint, Hop, Network, hops
-from . import configured
 from .kinds import Kind, Kinds
 from .shape import Link, Part, Shape
 
@@ -32,7 +31,7 @@ def lower(network: Network, kinds: Kinds, ports: Mapping[str, int],
           attach: Callable[[str, Endpoint], Attachment | None]) -> Lowered:
     """The shape of a document in its normal form.  `attach` gives what an endpoint is attached to; None: it is open."""
     found = {name: kinds.find(one.kind) for name, one in network.functions.items()}
-    parts = {name: Part(found[name].made, configured.made(found[name].made.spec().config, one.config))
+    parts = {name: Part(found[name].made, found[name].config(one.config))
              for name, one in network.functions.items()}
     paths = [hops(path) for path in network.links]
     chosen = _choose(paths, found, ports)

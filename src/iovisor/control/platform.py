@@ -40,7 +40,7 @@ from .events import Events
 from .hosted import Hosted, clear
 from .kinds import Kinds, Sources
 from .lowering import Lowered, lower
-from .problems import Conflicting, Missing, Refused, SourcesMissing
+from .problems import Conflicting, Forbidden, Missing, Refused, SourcesMissing
 from .records import Conflict, Head, Records, Revision, Snapshot
 from .shape import Step
 
@@ -112,9 +112,7 @@ class Platform:
                     self._mend(head)
                 except Exception:
                     log.exception("%s cannot be made what it was; it is tried again", head.key)
-            used = {module for head in heads.values() for revision in self.records.revisions(head.tenant, head.network)
-                    for module in revision.own.values()}
-            self.sources.prune(used)
+            self.sources.prune(self._used())
             if self.store.revision > KEEP:
                 self.store.compact(self.store.revision - KEEP)
         self._mender.start()
@@ -153,8 +151,25 @@ class Platform:
         return [(document, kinds) for document in documents]
 
     def _kinds(self, who: Principal, sources: Mapping[str, str]) -> Kinds:
-        permitted = who.role == "admin"
-        return Kinds({file: self.sources.keep(text) for file, text in sources.items()} if permitted else {}, permitted)
+        if sources and who.role == "viewer":
+            raise Forbidden("a viewer brings no functions: who may change a network does")
+        if sources and self.sources.full:
+            with self._changing:
+                self.sources.prune(self._used())
+        try:
+            return Kinds({file: self.sources.keep(text, file) for file, text in sources.items()})
+        except model.UnknownKind as error:
+            raise Refused.at(error.what, ("sources",), error.fix) from error
+
+    def _used(self) -> set[str]:
+        """The modules of authors' files that some revision names, or some snapshot."""
+        used: set[str] = set()
+        for head in self.records.heads():
+            for revision in self.records.revisions(head.tenant, head.network):
+                used |= set(revision.own.values())
+            for snapshot in self.records.snapshots(head.tenant, head.network):
+                used |= set(snapshot.own.values())
+        return used
 
     def read_data(self, who: Principal, data: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Document, Kinds]:
         """A document that is data already."""

@@ -5,22 +5,18 @@ moment.  Names and order of fields are part of the interface: they become column
 """
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from enum import Enum
-from typing import Any, get_type_hints
+from typing import Any
 
 from ..fabric import Network as Fabric
 from ..fabric import PortRef
-from ..language import Function
-from ..language.configuration import accept
-from ..language.errors import ConfigError
-from ..language.layout import Layout
 from ..model import Network, held
+from .actions import actions
 from .lowering import Lowered
 from .platform import Platform
-from .problems import Missing, Refused
+from .problems import Missing
 from .records import Head
+from .sandbox.standin import StandIn
 
 
 def network(platform: Platform, head: Head) -> dict[str, Any]:
@@ -62,7 +58,10 @@ class Look:
             function = running.instances[name].function
             tables = {t: {"kind": table.spec.kind, "size": table.spec.size, "entries": sum(1 for _ in table.items())}
                       for t, table in function.tables.items()}
-            return {"tables": tables, "drops": running.drops.get(name, {}), "actions": actions(function)}
+            found = {"tables": tables, "drops": running.drops.get(name, {})}
+            if isinstance(function, StandIn):
+                return found | {"actions": list(function.made.described.actions), "worker": function.attendance()}
+            return found | {"actions": actions(function)}
         return {"name": name, "kind": one.kind, "config": one.config, "labels": one.labels, **self.ask(read)}
 
     def ports(self) -> list[dict[str, Any]]:
@@ -129,60 +128,4 @@ def _nothing() -> dict[str, int]:
     return {"received": 0, "received bytes": 0, "sent": 0, "sent bytes": 0}
 
 
-# -- actions ---------------------------------------------------------------------------------------------------------
-
-def actions(function: Function) -> list[dict[str, Any]]:
-    """What may be called on a function: name, parameters, documentation."""
-    return [{"name": name, "documentation": text, "parameters": [
-        {"name": parameter.name, "required": parameter.default is inspect.Parameter.empty,
-         "type": _typed(parameter.annotation)}
-        for parameter in inspect.signature(getattr(function, name)).parameters.values()]}
-        for name, text in function.spec().actions.items()]
-
-
-def act(function: Function, action: str, arguments: Mapping[str, Any]) -> Any:
-    """Call an action; its arguments come as JSON, or as text, and are read as its parameters declare them."""
-    known = function.spec().actions
-    if action not in known:
-        raise Missing(f"{function.spec().name} has no action {action}; it has {', '.join(known) or 'none'}")
-    method = getattr(function, action)
-    hints = get_type_hints(method, include_extras=True)
-    parameters = inspect.signature(method).parameters
-    for name in arguments.keys() - parameters.keys():
-        raise Refused.at(f"{action} takes no {name}", ("arguments", name),
-                         f"it takes {', '.join(parameters) or 'none'}")
-    for name, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and name not in arguments:
-            raise Refused.at(f"{action} needs {name}", ("arguments", name))
-    try:
-        read = {name: accept(name, hints.get(name, str), _number(value)) for name, value in arguments.items()}
-    except ConfigError as error:
-        raise Refused.at(str(error), ("arguments", error.path)) from error
-    return plain(method(**read))
-
-
-def plain(value: Any) -> Any:
-    """What an action answers, as JSON data."""
-    if isinstance(value, Layout):
-        return {name: getattr(value, name) for name in value.fields}
-    if isinstance(value, Enum):
-        return value.name.lower()
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    return str(value)
-
-
-def _number(value: Any) -> Any:
-    """Text that is a number, as a number: the command line has only text."""
-    return int(value) if isinstance(value, str) and value.lstrip("-").isdecimal() else value
-
-
-def _typed(annotation: Any) -> str:
-    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-
-
-__all__ = ["Look", "act", "actions", "network", "plain"]
+__all__ = ["Look", "network"]

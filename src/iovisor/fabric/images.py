@@ -5,6 +5,7 @@ another class.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
 from ..compiler.cache import Cache, Dependencies
@@ -20,6 +21,11 @@ class Images(Cache):
 
     def __init__(self, behind: Cache | None = None) -> None:
         self._behind = behind
+
+    @classmethod
+    def bring(cls, kind: type[Function], images: Iterable[Image]) -> None:
+        """Images of a kind whose code is in no file here."""
+        cls._known[kind] = {(image.entry, image.target): image for image in images}
 
     def find(self, kind: type[Function], entry: str, target: Target) -> Image | None:
         known = self._known.setdefault(kind, {})

@@ -30,6 +30,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -64,6 +65,7 @@ class SlowPath:
     def __init__(self, instances: Callable[[], Iterable[Instance]], inject: Callable[[Packet, Instance], None]) -> None:
         self._instances, self._inject = instances, inject
         self.served = Served()
+        self._failures: dict[str, int] = {}
         self._changed: asyncio.Event | None = None
 
     def changed(self) -> None:
@@ -140,10 +142,14 @@ class SlowPath:
                 loop.remove_reader(number)
 
     def _handle(self, instance: Instance, record: bytes, waiting: set[asyncio.Task[None]]) -> None:
-        _, event, packet = parse_event(instance.function, record)
+        self.served.events += 1
+        try:
+            _, event, packet = parse_event(instance.function, record)
+        except (IndexError, ValueError, struct.error):          # of a program that was not compiled here
+            self._failed(instance)
+            return
         beginning, told = packet if event_was_cut(record) else None, event_was_told(record)
         handler = instance.function.method(instance.function.spec().handlers[type(event)])
-        self.served.events += 1
         if not inspect.iscoroutinefunction(handler):
             try:
                 answer = handler(event, packet)
@@ -177,8 +183,11 @@ class SlowPath:
             self.served.returned += 1
 
     def _failed(self, instance: Instance) -> None:
+        """Count it; log the first, the second, the fourth, the eighth: who fails at every packet fills no log."""
         self.served.failed += 1
-        log.exception("a handler of %s failed", instance.name)
+        count = self._failures[instance.name] = self._failures.get(instance.name, 0) + 1
+        if count & (count - 1) == 0:
+            log.exception("a handler of %s failed (%d times)", instance.name, count)
 
     async def _tick(self, instance: Instance, name: str, seconds: float) -> None:
         while True:

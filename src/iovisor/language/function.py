@@ -95,6 +95,7 @@ class Function:
     """
 
     config: Config
+    elsewhere: ClassVar[bool] = False       # its Python is in another process: there is no reference in this one
     _specs: ClassVar[dict[type[Function], FunctionSpec]] = {}
 
     def __init__(self, **values: Any) -> None:

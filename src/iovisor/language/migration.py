@@ -80,7 +80,10 @@ class Migration:
         if answer is None or to is None:
             return None
         other, made = answer if isinstance(answer, tuple) else (found, answer)
-        raw = encode(to.spec.value, made)
+        kind = to.spec.value
+        if isinstance(made, Layout) and not isinstance(made, kind) and _type(type(made)) == _type(kind):
+            made = kind.decode(bytes(made))             # the other version's class of the same layout
+        raw = encode(kind, made)
         if to.spec.ttl:
             stamp = value[-STAMP:] if since.spec.ttl else now().to_bytes(STAMP, "little")
             raw = raw.ljust(to.spec.stored_size - STAMP, b"\0") + stamp

@@ -14,6 +14,7 @@ packets here: they hold the stage's own program, so a new one takes over by one 
 from __future__ import annotations
 
 import atexit
+import linecache
 import struct
 import threading
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,6 @@ from typing import Self
 from ..compiler.cache import Cache
 from ..compiler.driver import Compiled, compile, dump, dumping
 from ..compiler.errors import Scope, Span
-from ..compiler.source import source_of
 from ..kernel import (
     AttachType,
     Map,
@@ -205,10 +205,12 @@ class BpfLoaded:
             program = Program.load(spec, maps, 2 if dumping("verifier") else 0)
         except VerifierRejection as rejection:
             dump("verifier", kind, entry, family, lambda log=rejection.log: log)
-            source = source_of(getattr(kind, entry))
-            scope = Scope(source.function.__name__, source.file, source.tree.lineno)
-            whole = Span(scope, scope.line, source.column, scope.line, source.column + 4)
-            raise refused(rejection, {source.file.rsplit("/", 1)[-1]: source.file}, whole) from rejection
+            code = getattr(kind, entry).__code__
+            line = linecache.getline(code.co_filename, code.co_firstlineno)
+            column = len(line) - len(line.lstrip())
+            whole = Span(Scope(entry, code.co_filename, code.co_firstlineno), code.co_firstlineno, column,
+                         code.co_firstlineno, column + 4)
+            raise refused(rejection, {code.co_filename.rsplit("/", 1)[-1]: code.co_filename}, whole) from rejection
         dump("verifier", kind, entry, family, lambda: program.log)
         return program
 

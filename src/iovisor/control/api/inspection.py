@@ -5,8 +5,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from .. import views
+from .. import actions, views
+from ..actions import plain
 from ..problems import Missing, Refused
+from ..sandbox.standin import StandIn
 from .asking import Asking, Changing, Looking, On
 from .bodies import Arguments, Packet
 
@@ -33,7 +35,9 @@ def act(tenant: str, network: str, function: str, action: str, body: Arguments, 
     def call(running: Any) -> Any:
         if function not in running.instances:
             raise Missing(f"{tenant}/{network} has no function {function}")
-        return views.act(running.instances[function].function, action, body.arguments)
+        found = running.instances[function].function
+        return found.act(action, body.arguments) if isinstance(found, StandIn) else \
+            actions.act(found, action, body.arguments)
     answer = platform.call(tenant, network, call)
     platform.events.publish("action", tenant, network, function=function, action=action, by=who.name)
     return {"answer": answer}
@@ -79,7 +83,7 @@ def trace(tenant: str, network: str, body: Packet, who: Looking, platform: On) -
         done = look.ask(lambda running: running.trace(frame, at))
     except ValueError as error:
         raise Refused.at(str(error), ("frame",)) from error
-    return {"document": views.plain(done.as_document()), "text": str(done)}
+    return {"document": plain(done.as_document()), "text": str(done)}
 
 
 @kinds.get("/kinds")
