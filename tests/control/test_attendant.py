@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from iovisor.control.access import Principal
 from iovisor.control.platform import Platform
 from iovisor.control.problems import Conflicting, Missing, Refused
 from iovisor.control.sandbox import attendant
-from iovisor.control.sandbox.standin import StandIn
+from iovisor.control.sandbox.standin import StandIn, Standing
 from tests.control.conftest import ADMIN, Platforms, apply
 from tests.fabric.hosts import Host, Place
 from tests.fabric.test_network import exchange
@@ -132,8 +133,8 @@ def test_it_does_what_it_would_do_here(place: Places, platform: Platforms) -> No
     at = place(2)
     here = platform(at)
     begun(here, mine(), ", friends: ['02:00:00:00:00:09']")
-    assert not any(name.startswith("own_") and "Mine" in vars(module) and not issubclass(module.Mine, StandIn)
-                   for name, module in list(__import__("sys").modules.items()) if hasattr(module, "Mine"))
+    assert asked(here, lambda function: isinstance(function, StandIn))
+    assert all(isinstance(module, Standing) for name, module in sys.modules.items() if name.startswith("own_"))
     exchange(*at.hosts)
     for number in (1, 2):
         frame = strange(at.hosts[0], at.hosts[1], number)

@@ -23,10 +23,10 @@ from iovisor.control.sandbox.channel import packed
 from iovisor.control.sandbox.confinement import begin
 from iovisor.control.sandbox.description import describe
 from iovisor.control.sandbox.sealing import Unsealed
+from iovisor.control.sandbox.worker import walked
 from iovisor.control.sandbox.workshop import Bench, Failed, Workshop
 from iovisor.functions.switch import Switch
 from iovisor.language.machine import MACHINE
-from iovisor.targets.tc import Tc
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -176,7 +176,7 @@ def test_an_honest_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    return compile(Switch, Tc(), "ingress").image
+    return compile(Switch, walked(), "ingress").image
 
 
 def forged(image: Image, *lines: tuple[int, int, int, int, int], maps: tuple[str, ...] | None = None) -> Image:
@@ -210,6 +210,7 @@ PROGRAMS: dict[str, tuple[list[tuple[int, int, int, int, int]], str]] = {
     "hides it": ([(0xbf, R2, R10, 0, 0), (0x07, R2, 0, 0, -8), (0x7b, R2, R1, 0, 0)], "cannot be followed"),
     "fetches what was put aside": ([(0xdb, R10, R2, -8, 1)], "is no plain store"),
     "reads as one did long ago": ([(0x20, 0, 0, 0, 0)], "of long ago"),
+    "goes around for ever": ([(0xe5, 0, 0, 0, 0), (0x05, 0, 0, -2, 0)], "only the kernel's patience"),
     "jumps out of itself": ([(0x05, 0, 0, -2, 0)], "jumps out of the program"),
     "ends in half an instruction": ([(0x05, 0, 0, 1, 0), (0x18, 0, 0, 0, 0), (0, 0, 0, 0, 0)], "second half"),
     "names a register that is not there": ([(0xbf, 12, R1, 0, 0)], "a register that is not there"),
@@ -265,7 +266,7 @@ FIELDS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("name", ["nothing", *FIELDS])
 def test_a_description_with(name: str, tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    egress = compile(Switch, Tc(), "egress").image
+    egress = compile(Switch, walked(), "egress").image
     data = json.loads(json.dumps(describe(Switch) | {"images": {
         one.entry: {"maps": one.maps, **{part: getattr(one, part).hex()
                                          for part in ("code", "btf", "func_info", "line_info")}}

@@ -29,7 +29,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ...kernel import KernelError
-from ...language import machine
+from ...language import Packet, machine
 from ...language.errors import Reject
 from ...language.tables import Home, Table, TableSpec
 from .channel import Inbox, Malformed, Message, packed
@@ -48,7 +48,7 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 30.0
 STEADY = 60.0                   # seconds that a worker lives before its past is forgotten
 RATE = 5000.0                   # messages a second, and as many at once
 MOST = 1 << 20                  # bytes of one
-UNSENT = 4 << 20                # bytes that wait to be sent to it
+UNSENT = 16 << 20               # bytes that wait to be sent to it
 READINGS = 4                    # of tables, under way at a time
 log = logging.getLogger(__name__)
 _here = threading.local()
@@ -344,10 +344,7 @@ class Attendant:
             except (KernelError, Reject, LookupError, TypeError, ValueError) as error:
                 self._say({"return": number, "error": f"{type(error).__name__}: {error}"[:1000]})
         elif "send" in message:
-            port, frame = message["send"], bytes.fromhex(message["frame"])
-            if type(port) is not int or len(frame) > 1 << 16:
-                raise ValueError("this is no frame")
-            self.function.send(frame, port)
+            self.function.send(read_packet(message, message["send"]), message["send"])
         elif "ready" in message:
             self._ready, self._readied, self.attendance.state = True, self._heard, "running"
         elif "failed" in message:
@@ -420,6 +417,17 @@ class Attendant:
         return {"reading": number, "entries": piece}
 
 
+def read_packet(message: Message, port: Any) -> Packet:
+    """A packet that a worker sends or answers.  ValueError: it is none."""
+    segment, text = message["segment"], message["frame"]
+    if type(port) is not int or type(segment) is not int or not 0 <= segment < 1 << 16 or \
+            type(text) is not str or not 28 <= len(text) <= 2 << 16:
+        raise ValueError("this is no packet")
+    packet = Packet(bytes.fromhex(text), port)
+    packet.segment = segment
+    return packet
+
+
 def _exactly(text: Any, size: int) -> bytes:
     if type(text) is not str or len(text) != 2 * size:
         raise ValueError(f"{size} bytes are expected")
@@ -433,4 +441,4 @@ def _key(text: Any, spec: TableSpec) -> bytes:
     return key
 
 
-__all__ = ["Attendance", "Complaint", "Staff", "Unattended"]
+__all__ = ["Attendance", "Complaint", "Staff", "Unattended", "read_packet"]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from ...language import Function, FunctionSpec, Ports
+from ...language import DeclarationError, Function, FunctionSpec, Ports, PortSet
 from ...language.integers import UInt, uint
 from ...language.layout import RESERVED, Header, Layout, Record
 from ...language.ports import MOST as PORTS
@@ -42,6 +42,8 @@ class Forged(ValueError):
 def describe(kind: type[Function]) -> Message:
     """The declarations of a kind."""
     spec = kind.spec()
+    if kind.queues is not Function.queues:
+        raise DeclarationError(f"{kind.__name__} asks for queues, which only functions of the catalogue may")
     return {
         "name": kind.__name__, "documentation": inspect.cleandoc(vars(kind).get("__doc__") or ""),
         "ports": {name: port if isinstance(port, int) else [port.first, port.count] for name, port in
@@ -83,7 +85,7 @@ def _type(kind: Any) -> Any:
 
 
 def _layout(kind: type[Layout]) -> Message:
-    return {"name": kind.__name__, "wire": kind.wire, "size": kind.size,
+    return {"known": kind is PortSet, "name": kind.__name__, "wire": kind.wire, "size": kind.size,
             "fields": [[field.name, field.bits, field.text] for field in kind.fields.values()]}
 
 
@@ -142,6 +144,8 @@ class Described:
         _require(len({one.name for one in tables}) == len(tables), "two tables have one name")
         for one in tables:
             _own(one.name)
+        sets = [one for one in tables if one.value is PortSet]
+        _require(len(sets) < 2 and all(one.kind == "array" and not one.per_cpu for one in sets), "strange port sets")
         return cls(
             _text(data.get("name"), NAME), _free(data.get("documentation"), 1 << 16), _read_ports(data.get("ports")),
             _read_reasons(data.get("reasons")), {one.name: one for one in tables}, events, handlers,
@@ -223,6 +227,8 @@ def _is_record(kind: Any) -> bool:
 
 def _read_type(data: Any) -> Any:
     if isinstance(data, dict):
+        if data.get("known") is True:
+            return PortSet
         return _read_layout(data, Header if data.get("wire") else Record)
     _require(isinstance(data, list) and len(data) == 2, f"{data!r:.80} is no type")
     return Annotated[int, UInt(_number(data[0], 1, 128), _free(data[1], 16))]

@@ -12,7 +12,8 @@ knows nothing of tenants.  What else must hold is asked here, of the bytes, whoe
 4. It ends with a drop.  `seal` turns every exit into a jump behind the code, where the answer becomes a drop unless the
    instance is bare (a test, which the kernel folds away elsewhere).  So no packet is handed to the machine's own stack,
    nor to whatever else hangs at the device.
-5. It is not long.  What the verifier may walk of it is limited when it is loaded.
+5. It is not long, and has no loop that the verifier does not walk turn by turn (`may_goto` ends one after millions of
+   turns).  So what it walks, a million instructions at most, is what one packet can take.
 
 To know where the context is written, registers and stack slots that may hold its address are followed through the code
 (`_Follow`): a forward analysis that only ever adds, so it errs on the side of refusing.
@@ -28,15 +29,15 @@ from ...targets import bpf, tc
 
 MOST_INSTRUCTIONS = 24_000      # a jump to the end reaches 32,767
 HELPERS = frozenset({
-    bpf.LOOKUP, bpf.UPDATE, bpf.DELETE, bpf.PRANDOM, bpf.TAIL_CALL, bpf.CSUM_DIFF, bpf.COARSE, bpf.RESERVE, bpf.SUBMIT,
-    bpf.DISCARD, tc.STORE_BYTES, tc.L4_CSUM, tc.VLAN_PUSH, tc.VLAN_POP, tc.LOAD_BYTES, tc.CHANGE_TAIL, tc.PULL,
-    tc.CHANGE_HEAD, tc.ADJUST_ROOM})
+    bpf.LOOKUP, bpf.UPDATE, bpf.DELETE, bpf.PRANDOM, bpf.TAIL_CALL, bpf.CSUM_DIFF, bpf.COARSE, bpf.PRECISE, bpf.RESERVE,
+    bpf.SUBMIT, bpf.DISCARD, tc.STORE_BYTES, tc.L4_CSUM, tc.VLAN_PUSH, tc.VLAN_POP, tc.LOAD_BYTES, tc.CHANGE_TAIL,
+    tc.PULL, tc.CHANGE_HEAD, tc.ADJUST_ROOM})
 PLATFORM = frozenset({"@config", "@machine", "@drops", "@next", "@watch", "@events"})
 WRITABLE = frozenset(byte for first, last in ((tc.MARK, 4), (tc.CB, 2), (tc.CB + 4, 16), (tc.CLASS, 4))
                      for byte in range(first, first + last))
 DROP = 2
 LD, LDX, ST, STX, ALU, JMP, JMP32, ALU64 = range(8)
-WIDE, EXIT, CALL, ALWAYS, ALWAYS_LONG = 0x18, 0x95, 0x85, 0x05, 0x06
+WIDE, EXIT, CALL, ALWAYS, ALWAYS_LONG, MAY_GOTO = 0x18, 0x95, 0x85, 0x05, 0x06, 0xe5
 MOVE = 0xb0                     # of ALU and ALU64
 SIZES = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
 MEMORY, SIGNED, ATOMIC = 0x60, 0x80, 0xc0
@@ -132,6 +133,8 @@ def _one(at: int, line: Instruction, image: Image, count: int) -> None:
         elif line.code & 0xf0 == EXIT & 0xf0:
             if line.code != EXIT:
                 raise Unsealed(f"{where} is no exit")
+        elif line.code == MAY_GOTO:
+            raise Unsealed(f"{where} is a loop that only the kernel's patience ends")
         elif not 0 <= _goal(at, line) < count:
             raise Unsealed(f"{where} jumps out of the program")
 

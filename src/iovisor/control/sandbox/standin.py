@@ -32,7 +32,7 @@ from ...language.layout import Layout
 from ...language.tables import PythonHome, TableSpec, decode, encode
 from ..footprint import footprint
 from ..problems import Conflicting, Missing, Refused
-from .attendant import Complaint, Staff, Unattended
+from .attendant import Complaint, Staff, Unattended, read_packet
 from .confinement import OWN
 from .description import MARK, Converting, Described
 from .rooms import typed
@@ -155,7 +155,7 @@ class StandIn(Function):
         async def handle(event: Layout, packet: Packet) -> Packet | None:
             answer = await Staff.here().of(self).ask(
                 "handle", event=self.spec().events.index(type(event)), record=bytes(event).hex(),
-                frame=bytes(packet).hex(), port=packet.port)
+                frame=bytes(packet).hex(), port=packet.port, segment=packet.segment)
             return _packet(answer, packet, self.spec().port_count)
         return handle
 
@@ -230,16 +230,17 @@ def _packet(answer: Any, given: Packet, ports: int) -> Packet | None:
     if answer is None:
         return None
     try:
-        frame, port = bytes.fromhex(answer["frame"]), answer["port"]
+        fresh = read_packet(answer, answer["port"])
+        same = answer["same"] is True
     except (KeyError, TypeError, ValueError) as error:
         raise Unattended("it answered what is no packet") from error
-    if type(port) is not int or not 0 <= port < ports or not 14 <= len(frame) <= 1 << 16:
-        raise Unattended("it answered a packet that cannot be")
-    if answer.get("same") is True:
-        fresh = Packet(frame, port)
-        given.data[:], given.port, given.tci, given.tpid = fresh.data, port, fresh.tci, fresh.tpid
-        return given
-    return Packet(frame, port)
+    if not 0 <= fresh.port < ports:
+        raise Unattended("it answered a packet for a port that is not there")
+    if not same:
+        return fresh
+    given.data[:], given.port, given.segment = fresh.data, fresh.port, fresh.segment
+    given.tci, given.tpid = fresh.tci, fresh.tpid
+    return given
 
 
 def _fill(spec: TableSpec, home: Any, entries: list[Any]) -> None:

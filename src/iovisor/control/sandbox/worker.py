@@ -10,13 +10,13 @@
     {"purpose": "serving", ..., "name", "config"}
     {"ask": 3, "do": "entries"}                  what `configure` has put into the tables of a new instance
     {"ask": 4, "do": "reconfigure", "config"}
-    {"ask": 5, "do": "handle", "event", "record", "frame", "port"}
+    {"ask": 5, "do": "handle", "event", "record", "frame", "port", "segment"}
     {"ask": 6, "do": "tick", "name"}
     {"ask": 7, "do": "act", "name", "arguments"}
     {"ask": 8, "do": "convert", "method", "key", "value"}
 
 Serving, it asks back: {"call": 1, "do": "lookup", "table", ...} is answered by {"return": 1, "value"}; {"send": port,
-"frame"} by nothing; {"alive": true} says that its loop turns while something takes time,
+"frame", "segment"} by nothing; {"alive": true} says that its loop turns while something takes time,
 {"ready": true} that the function is made, {"failed": ...} that it could not be.
 
 Everything before `_load` is ours; from there on the author may do here whatever the walls let him, and so all that
@@ -153,18 +153,27 @@ def _read(line: Line, begin: Message, path: str) -> None:
 
 def _describe(begin: Message, path: str, name: str) -> Message:
     from ...compiler.driver import compile
-    from ...targets.tc import Tc
     from .description import ENTRIES, describe
     kinds = _kinds(_load(begin["module"], path))
     if name not in kinds:
         return {"names": list(kinds)}
     kind = kinds[name]
     found = describe(kind)
-    images = {entry: compile(kind, Tc(), entry).image for entry in ENTRIES if hasattr(kind, entry)}
+    images = {entry: compile(kind, walked(), entry).image for entry in ENTRIES if hasattr(kind, entry)}
     return found | {"images": {entry: {
-        "target": image.target, "maps": list(image.maps),
+        "maps": list(image.maps),
         **{part: getattr(image, part).hex() for part in ("code", "btf", "func_info", "line_info")}}
         for entry, image in images.items()}}
+
+
+def walked() -> Any:
+    """The target of programs of others: their loops are walked by the verifier, turn by turn."""
+    from ...targets.tc import Tc
+
+    class Walked(Tc):
+        def walked_once(self, emit: Any, loop: Any) -> bool:
+            return False
+    return Walked()
 
 
 def _configure(begin: Message, path: str, name: str, given: Message) -> Message:
@@ -290,6 +299,7 @@ class Service:
         kind = self.function.spec().events[asked["event"]]
         handler = self.function.method(self.function.spec().handlers[kind])
         packet = Packet(bytes.fromhex(asked["frame"]), asked["port"])
+        packet.segment = asked["segment"]
         found = handler(kind.decode(bytes.fromhex(asked["record"])), packet)
         if not inspect.isawaitable(found):
             return self._packet(found, packet)
@@ -302,7 +312,8 @@ class Service:
     def _packet(answer: Any, given: Packet) -> Any:
         if not isinstance(answer, Packet):
             return None
-        return {"frame": bytes(answer).hex(), "port": answer.port, "same": answer is given}
+        return {"frame": bytes(answer).hex(), "port": answer.port, "segment": answer.segment,
+                "same": answer is given}
 
     def _do_tick(self, asked: Message) -> Any:
         found = self.function.method(asked["name"])()
@@ -328,8 +339,8 @@ class Service:
                 return converted(since, to, asked["key"], asked["value"], method)
         raise ValueError(f"{asked['method']} converts no {asked['table']}")
 
-    def _post(self, port: int, frame: bytes) -> None:
-        self.line.say({"send": port, "frame": frame.hex()})
+    def _post(self, port: int, frame: bytes, segment: int = 0) -> None:
+        self.line.say({"send": port, "frame": frame.hex(), "segment": segment})
 
 
 def _entries(spec: Any, home: Any) -> Any:
