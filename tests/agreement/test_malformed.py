@@ -16,12 +16,13 @@ from iovisor.functions.acl import Acl
 from iovisor.functions.bridge import Bridge
 from iovisor.functions.firewall import Firewall
 from iovisor.functions.guard import Guard
+from iovisor.functions.snooper import Snooper
 from iovisor.functions.switch import Switch
-from iovisor.language import Function, Verdict
+from iovisor.language import Function, Verdict, forward
 from iovisor.language.verdicts import FORWARD_KIND, PUNT_KIND
 from iovisor.testing import Arrival
 from iovisor.testing.bulk import valid
-from iovisor.testing.packets import arp, ethernet, fragment, icmp, icmp6, ipv4, ipv6, tcp, udp, vlan
+from iovisor.testing.packets import arp, ethernet, fragment, hop_by_hop, icmp, icmp6, ipv4, ipv6, tcp, udp, vlan
 from tests.agreement.malformed import Judge, Reading, Subject, examine, read, unaltered
 
 SOME, MILLION = 6_000, 1_000_000
@@ -102,6 +103,67 @@ def bridging() -> Judge:
         if verdict.kind == PUNT_KIND:
             return None if frame[:6] == b"\x01\x80\xc2\0\0\0" else "only messages of bridges are for the tree"
         return ordinary(arrival, verdict, frame)
+    return judge
+
+
+ENDPOINTS = [{"mac": "02:00:00:00:00:02", "addresses": ["10.0.0.2", "2001:db8::2"]}]
+PROVIDER: dict[int, dict[str, Any]] = {0: {"access": 10}, 1: {"access": 10}, 2: {"trunk": [10, 20]}, 3: {"access": 20}}
+
+
+def multicast() -> Iterator[Arrival]:
+    """Groups, who wants them, and questions for an endpoint."""
+    link, link6 = ethernet(dst="01:00:5e:01:02:03", src=ONE), ethernet(dst="33:33:00:00:00:42", src=ONE)
+    parts: list[Any] = [
+        link / ipv4(src="10.0.0.1", dst="239.1.2.3") / udp(src=1, dst=2) / bytes(20),
+        link / ipv4(src="10.0.0.1", dst="224.0.0.22", proto=2, ttl=1) / b"\x22\0\0\0\0\0\0\0",
+        link / ipv4(src="10.0.0.1", dst="224.0.0.1", proto=2, ttl=1) / b"\x11\x64\xee\x9b\0\0\0\0",
+        link6 / ipv6(src="fe80::1", dst="ff15::42") / udp(src=1, dst=2) / bytes(20),
+        link6 / ipv6(src="fe80::1", dst="ff02::16", hops=1) / hop_by_hop(options=b"\5\2\0\0\1\0")
+        / icmp6(type=143) / bytes(4),
+        ethernet(dst="ff:ff:ff:ff:ff:ff", src=ONE) / arp(sender_mac=ONE, sender_ip="10.0.0.1", target_ip="10.0.0.2"),
+        ethernet(dst="33:33:ff:00:00:02", src=ONE) / ipv6(src="2001:db8::1", dst="ff02::1:ff00:2", hops=255)
+        / icmp6(type=135) / bytes.fromhex("20010db8" + 23 * "0" + "2" + "0101") / bytes(6)]
+    for frame in parts:
+        yield from (Arrival(bytes(frame), port) for port in range(4))
+
+
+def snooping() -> Judge:
+    """As a switch; but a question about the endpoint may become the answer, and goes back."""
+    ordinary = switching()
+
+    def judge(arrival: Arrival, verdict: Verdict, frame: bytes) -> str | None:
+        if (arrival.entry == "ingress" and verdict == forward(arrival.port)
+                and frame[6:12] == bytes.fromhex("020000000002")):
+            asked, told = read(arrival.frame), read(frame)
+            at = 14 + 4 * len(told.tags)
+            if told.type == 0x0806 and (arrival.frame[at + 6:at + 8], frame[at + 6:at + 8]) == (b"\0\1", b"\0\2"):
+                return None if frame[at + 14:at + 18] == b"\x0a\0\0\2" else "it answers for somebody else"
+            if told.type == 0x86dd and told.transport[:1] == b"\x88" and asked.transport[:1] == b"\x87":
+                right = told.transport[8:24] == asked.transport[8:24] == OWN_6[:-1] + b"\2"
+                return None if right else "nobody asked that"
+        return ordinary(arrival, verdict, frame)
+    return judge
+
+
+def providing() -> Judge:
+    """A customer's frame is within the provider's tag, and comes out as it went in."""
+    access, listed = {0: 10, 1: 10, 3: 20}, {0: {10}, 1: {10}, 2: {10, 20}, 3: {20}}
+
+    def judge(arrival: Arrival, verdict: Verdict, frame: bytes) -> str | None:
+        data, port = arrival.frame, arrival.port
+        service = int.from_bytes(data[14:16], "big") & 0xfff if data[12:14] == b"\x88\xa8" and len(data) >= 18 else 0
+        if arrival.entry == "egress":
+            if service not in listed[port]:
+                # Nothing that came in is so when it leaves.
+                return None if service == 0 or data[12:14] != b"\x88\xa8" else "of no VLAN of its port"
+            return None if frame == (data[:12] + data[16:] if port in access else data) else "it was altered"
+        if port in access:
+            if service or (data[12:14] == b"\x88\xa8" and len(data) >= 18):
+                return "customers have no service tags"
+            inside = frame[:12] + frame[16:]
+            return None if (inside, frame[12:14], int.from_bytes(frame[14:16], "big") & 0xfff) == (
+                data, b"\x88\xa8", access[port]) else "not what came, within its tag"
+        return None if frame == data and service in listed[port] else "of no VLAN of its port"
     return judge
 
 
@@ -307,6 +369,10 @@ SUBJECTS: dict[str, Subject] = {
                      vlans, counted),
     "bridge": Subject(lambda: Bridge(address="02:00:00:00:00:fe", tree={3: {"edge": True}}), stock("bridge", 4, BOTH),
                       talk(0, 1), talk(0, 1), BOTH, bridging, counted),
+    "snooper": Subject(lambda: Snooper(endpoints=ENDPOINTS, router_ports=[3], unregistered="routers"),
+                       [*stock("snooper", 4, BOTH), *multicast()], talk(0, 1), talk(0, 1), BOTH, snooping, counted),
+    "provider": Subject(lambda: Switch(vlans=True, service=True, ports=PROVIDER), stock("provider", 4, BOTH),
+                        talk(0, 1), talk(0, 1), BOTH, providing, counted),
     "guard": Subject(lambda: Guard(stations=STATIONS), [*endpoint(), *stock("guard", 2)], PASSING, PASSING,
                      judge=guarded),
     "acl": Subject(lambda: Acl(rules=ACL), [*web(), *stock("acl", 2, count=20)], NAMED, NAMED, judge=listing),

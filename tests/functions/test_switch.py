@@ -426,6 +426,70 @@ def test_nothing_leaves_its_vlan(port: int, tags: list[int], tpid: int, known: b
             assert (native.get(output) if seen is None else seen) == vid and vid in listed[output]
 
 
+# -- QinQ --------------------------------------------------------------------------------------------------------------
+
+def provider() -> Bench:
+    """0 and 1 are of a customer, VLAN 100; 2 of another, 200; 3 a trunk of both; 4 of the second; 5 closed."""
+    return Bench(6, vlans=True, service=True, ports={
+        0: {"access": 100}, 1: {"access": 100}, 2: {"access": 200}, 3: {"trunk": [100, 200]}, 4: {"trunk": [200]}})
+
+
+def nested(dst: int, src: int, service: int, *tags: int) -> bytes:
+    """A frame with a service tag outside."""
+    return T(dst, src, service, *tags, tpid=0x88a8)
+
+
+QINQ: list[tuple[str, int, bytes, dict[int, bytes] | Reason]] = [
+    ("untagged, customer", 0, T(BROADCAST, A), {1: T(BROADCAST, A), 3: nested(BROADCAST, A, 100)}),
+    ("tagged, customer", 0, T(BROADCAST, A, 0xa007),
+     {1: T(BROADCAST, A, 0xa007), 3: nested(BROADCAST, A, 0xa064, 0xa007)}),
+    ("tagged twice, customer", 0, T(BROADCAST, A, 7, 8),
+     {1: T(BROADCAST, A, 7, 8), 3: nested(BROADCAST, A, 100, 7, 8)}),
+    ("any VLAN, customer", 0, T(BROADCAST, A, 4095), {1: T(BROADCAST, A, 4095), 3: nested(BROADCAST, A, 100, 4095)}),
+    ("priority, customer", 0, T(BROADCAST, A, 0xe000),
+     {1: T(BROADCAST, A, 0xe000), 3: nested(BROADCAST, A, 0xe064, 0xe000)}),
+    ("the other customer", 2, T(BROADCAST, A, 7), {3: nested(BROADCAST, A, 200, 7), 4: nested(BROADCAST, A, 200, 7)}),
+    ("a service tag from a customer", 0, nested(BROADCAST, A, 200), Reason.VLAN_SERVICE_TAG),
+    ("a service tag of no VLAN from a customer", 0, nested(BROADCAST, A, 0), Reason.VLAN_SERVICE_TAG),
+    ("from a provider", 3, nested(BROADCAST, A, 100, 7), {0: T(BROADCAST, A, 7), 1: T(BROADCAST, A, 7)}),
+    ("untagged within, from a provider", 3, nested(BROADCAST, A, 0xc064), {0: T(BROADCAST, A), 1: T(BROADCAST, A)}),
+    ("of both, from a provider", 3, nested(BROADCAST, A, 200, 7),
+     {2: T(BROADCAST, A, 7), 4: nested(BROADCAST, A, 200, 7)}),
+    ("a VLAN that is not listed", 4, nested(BROADCAST, A, 100, 7), Reason.VLAN_INGRESS_FILTER),
+    ("untagged, trunk", 3, T(BROADCAST, A), Reason.VLAN_UNTAGGED),
+    ("a customer's tag, trunk", 3, T(BROADCAST, A, 100), Reason.VLAN_UNTAGGED),
+    ("no VLAN, trunk", 3, nested(BROADCAST, A, 0), Reason.VLAN_INVALID),
+    ("4095, trunk", 3, nested(BROADCAST, A, 4095), Reason.VLAN_INVALID),
+    ("closed", 5, T(BROADCAST, A, 7), Reason.PORT_CLOSED),
+]
+
+
+@pytest.mark.parametrize(("port", "sent", "expected"), [case[1:] for case in QINQ], ids=[case[0] for case in QINQ])
+def test_provider(port: int, sent: bytes, expected: dict[int, bytes] | Reason) -> None:
+    bench = provider()
+    left = bench.send(port, sent)
+    if isinstance(expected, Reason):
+        assert (left, bench.switch.drops) == ({}, {expected: 1})
+    else:
+        assert left == expected
+        assert [key.vid for key in bench.switch.stations] == [200 if port == 2 or sent[14:16] == b"\0\xc8" else 100]
+
+
+def test_a_service_tag_behind_another_is_no_way_out() -> None:
+    """A customer that could send one would be in any VLAN of the next provider."""
+    double = BROADCAST.to_bytes(6, "big") + A.to_bytes(6, "big") + bytes.fromhex("88a8006488a800c80800") + bytes(46)
+    bench = provider()
+    assert bench.send(3, double) == {} and bench.kept[Reason.VLAN_DOUBLE_TAG] == 2
+
+
+def test_customers_may_have_the_same_everything() -> None:
+    bench = provider()
+    bench.send(0, T(BROADCAST, A, 7))
+    bench.send(2, T(BROADCAST, A, 7))
+    assert bench.send(3, nested(A, B, 100, 7)) == {0: T(A, B, 7)}
+    assert bench.send(3, nested(A, B, 200, 7)) == {2: T(A, B, 7)}
+
+
 # -- configuration -----------------------------------------------------------------------------------------------------
 
 def writes(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -492,6 +556,8 @@ def test_turning_vlans_on_forgets_what_was_learned_without(ports: dict[int, Any]
     ("ports.1", {"ports": {1: {"access": 10}}}),
     ("ports.1.trunk", {"vlans": True, "ports": {1: {"access": 10, "trunk": [20]}}}),
     ("ports.1.native", {"vlans": True, "ports": {1: {"access": 10, "native": 20}}}),
+    ("ports.1.native", {"vlans": True, "service": True, "ports": {1: {"trunk": [10], "native": 20}}}),
+    ("service", {"service": True}),
     ("ports.1.native", {"vlans": True, "ports": {1: {"trunk": [10], "native": 4095}}}),
     ("ports.1.access", {"vlans": True, "ports": {1: {"access": 0}}}),
     ("ports.1.trunk", {"vlans": True, "ports": {1: {"trunk": [4095]}}}),

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from iovisor import wire
-from iovisor.wire import answer, arp, checksum, ethernet, icmp, icmp6, ipv4, ipv6, neighbor, tcp, udp, vlan
+from iovisor.wire import answer, arp, checksum, ethernet, icmp, icmp6, igmp, ipv4, ipv6, mld, neighbor, tcp, udp, vlan
 
-MODULES = [answer, ethernet, vlan, arp, ipv4, ipv6, icmp, icmp6, neighbor, udp, tcp, checksum]
+MODULES = [answer, ethernet, vlan, arp, ipv4, ipv6, icmp, icmp6, igmp, mld, neighbor, udp, tcp, checksum]
 CONTROL = {"bpdu", "dhcp", "dissection", "pcapng"}        # what Python reads and writes, beside layouts
 FUNCTIONS = [value for module in MODULES for value in vars(module).values()
              if inspect.isfunction(value) and value.__module__ == module.__name__]

@@ -22,6 +22,7 @@ It remembers behind which port every station talks and sends a frame there; what
 | `quota` | u32 | 1024 | stations one port may have learned |
 | `storm` | u24 | 0 | frames a second one port may have flooded, with bursts of one second's worth; 0: no limit |
 | `vlans` | bool | false | whether ports belong to VLANs |
+| `service` | bool | false | whether they are a provider's (802.1ad, QinQ): see below; with `vlans` |
 | `ports` | by number | | `access: 10`, or `trunk: [10, 20]` with or without `native: 1`; and a `quota` of its own |
 | `static` | list | | `{mac: 02:00:00:00:00:01, port: 3, vlan: 10}`: a station that neither moves nor ages |
 
@@ -41,13 +42,25 @@ With `vlans`, every frame is in exactly one VLAN, and it carries it in its outer
 | 0x8100, VID 0 (priority) | as untagged; priority kept | as untagged; priority kept |
 | 0x8100, VID 1..4094 | dropped, its own VLAN too | that VLAN if it is listed or native, else dropped |
 | 0x8100, VID 4095 | dropped | dropped |
-| 0x88a8, any VID | dropped | dropped: service tags are a provider bridge's, which this is not |
+| 0x88a8, any VID | dropped | dropped: service tags are a provider bridge's |
 | a tag behind a tag of VID 0 | dropped | as untagged: the inner tag is payload |
 | leaving the switch | untagged; dropped if the payload begins with a tag | tagged; the native VLAN untagged |
 
 *Hopping.*  Taking a tag off must never turn payload into a tag the next switch believes.  So a frame of the native VLAN
 whose payload begins with a tag (0x8100 or 0x88a8) keeps its own tag, and an access port drops such a frame.
 A port that `ports` does not name is closed.
+
+*QinQ.*  With `service`, VLANs are those of a provider, whose tags are 0x88a8, and an access port is a customer's: what
+comes in there, tagged 0x8100 or not, gets the port's service tag before its own, with the priority of its own; that tag
+is taken off where the frame leaves through an access port, and the customer's is as it was.  So customers may use the
+same VLANs, all of them.  Addresses are learned in the provider's VLAN.  A trunk has no native VLAN.
+
+| frame, with `service` | access port | trunk |
+|---|---|---|
+| untagged, or 0x8100 | its VLAN | dropped |
+| 0x88a8, VID 1..4094 | dropped | that VLAN if it is listed, else dropped |
+| 0x88a8, VID 0 or 4095 | dropped | dropped |
+| leaving the switch | without its service tag; dropped if another one is behind it | with it |
 
 ## Tables
 
@@ -79,11 +92,11 @@ there was no room for.  A flooded frame counts once in `received`, and in `sent`
 | `STORM` | would be flooded beyond the port's allowance |
 | `PORT_CLOSED` | came through a port without a VLAN |
 | `VLAN_INGRESS_FILTER` | is tagged, on an access port; or of a VLAN the trunk does not carry |
-| `VLAN_UNTAGGED` | is untagged, on a trunk without native VLAN |
+| `VLAN_UNTAGGED` | is untagged, on a trunk without native VLAN; or without a service tag on a provider's trunk |
 | `VLAN_INVALID` | is tagged 4095 |
-| `VLAN_SERVICE_TAG` | is tagged 0x88a8 |
+| `VLAN_SERVICE_TAG` | is tagged 0x88a8, and not on a provider's trunk |
 | `VLAN_EGRESS_FILTER` | is a flooded copy, for a port outside its VLAN |
-| `VLAN_DOUBLE_TAG` | would leave an access port with a tag |
+| `VLAN_DOUBLE_TAG` | would leave an access port with a tag; with `service`, with a service tag |
 
 ## Actions
 
@@ -91,10 +104,11 @@ there was no room for.  A flooded frame counts once in `received`, and in `sent`
 
 ## Limits
 
-256 ports.  No spanning tree: a loop is cut by the fabric's hop limit and slowed by `storm`, not prevented.  No
-multicast snooping: groups are flooded.  Port security is the function `guard`, on the link.  No split horizon between
-overlay ports yet.  A frame made shorter than 60 bytes by taking its tag off is padded by the device, not here.  When
-several CPUs learn at once, `loads` may be off by some until the next sweep counts anew.
+256 ports.  No spanning tree: a loop is cut by the fabric's hop limit and slowed by `storm`, not prevented; `bridge` has
+one.  No multicast snooping: groups are flooded; `snooper` listens in.  Port security is the function `guard`, on the
+link.  No split horizon between overlay ports yet.  A frame made shorter than 60 bytes by taking its tag off is padded
+by the device, not here; with `service`, links between providers need four bytes more than customers'.  When several
+CPUs learn at once, `loads` may be off by some until the next sweep counts anew.
 """
 # Why it is written so.
 #
@@ -228,6 +242,7 @@ class SwitchConfig(Config):
     quota: u32 = 1024
     storm: u24 = 0
     vlans: bool = False
+    service: bool = False
     ports: dict[u8, PortConfig] = {}
     static: list[StaticConfig] = []
 
@@ -235,6 +250,10 @@ class SwitchConfig(Config):
         for port, settings in self.ports.items():
             if settings.vids() and not self.vlans:
                 raise ConfigError(f"ports.{port}", "this port has VLANs, so the switch needs `vlans: true`")
+            if settings.native is not None and self.service:
+                raise ConfigError(f"ports.{port}.native", "a provider's trunk has no native VLAN")
+        if self.service and not self.vlans:
+            raise ConfigError("service", "a provider's VLANs need `vlans: true`")
         if len(self.static) > self.stations:
             raise ConfigError("static", f"{len(self.static)} stations do not fit in {self.stations}")
         known = set()
@@ -322,6 +341,8 @@ class Switch(Function):
     def relay(self, pkt: Packet, forwarding: bool) -> Verdict:
         """What becomes of a frame; one that is not forwarded teaches all the same."""
         self.received.add(pkt.port, bytes=len(pkt))
+        if self.config.service:
+            self.admit(pkt)
         eth = pkt.parse(Ethernet)
         if is_bridge_group(eth.dst):
             return drop(Reason.RESERVED_ADDRESS)
@@ -331,7 +352,7 @@ class Switch(Function):
             self.learn(Address(mac=eth.src, vid=vid), pkt.port, moment)
         require(forwarding)
         if is_group(eth.dst):
-            return self.flood(pkt.port, moment)
+            return self.spread(pkt, eth, vid, moment)
         station = self.stations.get(Address(mac=eth.dst, vid=vid))
         if station is None or (moment - station.seen > self.config.ageing and station.fixed == 0):
             return self.flood(pkt.port, moment)
@@ -350,7 +371,8 @@ class Switch(Function):
             if not self.carries(pkt.port, vid):
                 return drop(Reason.VLAN_EGRESS_FILTER)
             if vid == line.pvid:
-                if pkt.parse(Ethernet).type not in TAGS:
+                inner = pkt.parse(Ethernet).type
+                if inner not in TAGS or (self.config.service and inner == EtherType.VLAN):
                     pkt.untag()
                 elif line.mode == Mode.ACCESS:
                     return drop(Reason.VLAN_DOUBLE_TAG)
@@ -362,6 +384,11 @@ class Switch(Function):
         line = self.lines[pkt.port]
         vid = vid_of(pkt.tci)
         require(line.mode != Mode.CLOSED, Reason.PORT_CLOSED)
+        if self.config.service:
+            require(pkt.tpid == EtherType.SERVICE_VLAN, Reason.VLAN_UNTAGGED)
+            require(vid != RESERVED and vid != 0, Reason.VLAN_INVALID)
+            require(self.carries(pkt.port, vid), Reason.VLAN_INGRESS_FILTER)
+            return vid
         require(pkt.tpid != EtherType.SERVICE_VLAN, Reason.VLAN_SERVICE_TAG)
         require(vid != RESERVED, Reason.VLAN_INVALID)
         if line.mode == Mode.ACCESS:
@@ -372,6 +399,13 @@ class Switch(Function):
         require(line.pvid != 0, Reason.VLAN_UNTAGGED)
         pkt.retag(pkt.tci & PRIORITY | line.pvid)
         return line.pvid
+
+    def admit(self, pkt: Packet) -> None:
+        """Give a customer's frame its service tag."""
+        line = self.lines[pkt.port]
+        if line.mode == Mode.ACCESS:
+            require(pkt.tpid != EtherType.SERVICE_VLAN, Reason.VLAN_SERVICE_TAG)
+            pkt.tag(pkt.tci & PRIORITY | line.pvid, EtherType.SERVICE_VLAN)
 
     def carries(self, port: int, vid: int) -> bool:
         return self.members[word_of(port, vid)] >> (vid & 63) & 1 == 1
@@ -401,6 +435,10 @@ class Switch(Function):
     def has_room(self, port: int) -> bool:
         own = self.lines[port].quota
         return self.loads[port].learned < (own if own != 0 else self.config.quota)
+
+    def spread(self, pkt: Packet, eth: Ethernet, vid: int, moment: int) -> Verdict:
+        """A frame to a group."""
+        return self.flood(pkt.port, moment)
 
     def flood(self, port: int, moment: int) -> Verdict:
         if self.config.storm != 0:

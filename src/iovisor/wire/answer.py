@@ -16,7 +16,7 @@ answer goes back there, and there nobody looks at it again.
 """
 from __future__ import annotations
 
-from iovisor.language import Packet, inline, ipv4, ipv6, require, u8, u32
+from iovisor.language import Packet, inline, ipv4, ipv6, mac, require, u8, u32
 
 from . import checksum
 from .ethernet import Ethernet, is_group
@@ -27,12 +27,14 @@ from .ipv4 import BROADCAST, IpProtocol, IPv4
 from .ipv4 import fill as fill4
 from .ipv4 import is_martian_source as is_martian_source4
 from .ipv4 import is_multicast as is_multicast4
-from .ipv6 import IPv6, is_extension, is_martian_source, is_multicast
+from .ipv6 import ALL_NODES, IPv6, is_extension, is_martian_source, is_multicast
 from .ipv6 import fill as fill6
+from .neighbor import AddressOption, NeighborAdvertisement, OptionType
 from .tcp import Tcp, TcpFlag, segment_length
 
 QUOTED = 548            # bytes: what an IPv4 and an ICMP header leave of 576
 QUOTED6 = 1232          # bytes: what an IPv6 and an ICMPv6 header leave of 1280
+ALL_NODES_MAC = 0x3333_0000_0001
 CONTROL = 48            # DSCP CS6, "internetwork control" (RFC 1812 section 4.3.2.5)
 
 # -- whether -------------------------------------------------------------------------------------------------------
@@ -162,6 +164,30 @@ def reset_header(header: Tcp, src: int, dst: int, sequence: int, expected: int, 
     header.offset = 5
     header.flags = TcpFlag.RST if known else TcpFlag.RST | TcpFlag.ACK
 
+# -- address resolution ---------------------------------------------------------------------------------------------
+
+
+@inline
+def advertise(pkt: Packet, address: mac, asker: mac, src: ipv6, target: ipv6) -> None:
+    """The advertisement that `target` is at `address`, made of a solicitation from `src` (RFC 4861 section 7.2.4).
+
+    To all nodes if whoever asks has no address yet.
+    """
+    pkt.resize(86)
+    eth = pkt.parse(Ethernet)
+    eth.dst = asker if src != 0 else ALL_NODES_MAC
+    eth.src = address
+    ip, message, option = pkt.blank(IPv6, NeighborAdvertisement, AddressOption)
+    fill6(ip, target, src if src != 0 else ALL_NODES, IpProtocol.ICMP6, 32, 255)
+    message.type = Icmp6Type.NEIGHBOR_ADVERTISEMENT
+    message.solicited = 1 if src != 0 else 0
+    message.override = 1
+    message.target = target
+    option.type = OptionType.TARGET_ADDRESS
+    option.length = 1
+    option.address = address
+    checksum.advertisement(ip, message, option)
+
 # -- echo ----------------------------------------------------------------------------------------------------------
 
 
@@ -185,4 +211,4 @@ def echo6(pkt: Packet, eth: Ethernet, ip: IPv6, icmp: Icmp6) -> None:
     pkt.rewrite(icmp, type=Icmp6Type.ECHO_REPLY)
 
 
-__all__ = ["echo", "echo6", "error", "error6", "may_answer", "may_answer6", "reset", "reset6"]
+__all__ = ["advertise", "echo", "echo6", "error", "error6", "may_answer", "may_answer6", "reset", "reset6"]

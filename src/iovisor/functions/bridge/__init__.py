@@ -17,7 +17,7 @@ their own way, at their pace.
 
 ## Configuration
 
-That of `switch` (`ageing`, `stations`, `quota`, `storm`, `vlans`, `ports`, `static`), and:
+That of `switch` (`ageing`, `stations`, `quota`, `storm`, `vlans`, `service`, `ports`, `static`), and:
 
 | field | type | default | meaning |
 |---|---|---|---|
