@@ -3,8 +3,10 @@
 Above `wire`, because they know protocols; below `functions`, because each of those is a network function with a manual
 and these are not.  Library code in the language, nothing else: a function of your own holds them the same way.
 
+    outside         which outside addresses there are, as people write them
     reading         from a frame to what state is kept about: addresses, protocol, ports, place in a fragment train
     connections     the connections seen so far: states, windows, timers, quotas
+    bindings        under which outside address and port an inside endpoint is seen
     classifier      which of thousands of rules a packet meets first
     rules           rules as people write them
 

@@ -68,6 +68,7 @@ SLACK = 66_000                      # an acknowledgment may be this old however 
 LINGER = 10 * SECOND                # of a connection that was reset
 FOREVER = 1 << 61                   # nanoseconds; more than any machine runs
 OPENED, REOPENED = 0, 1             # what `segment` answers beside reasons
+LASTS, ENDED = 2, 3                 # what `settle` does: an entry has become one of `established`, is none any more
 
 MIX, MASK64 = 0x9e37_79b9_7f4a_7c15, (1 << 64) - 1
 
@@ -159,6 +160,8 @@ class Selectors(Record):
 
     a_port: u16
     b_port: u16
+    kind: u8 = 0        # of a query: the type of its request
+    reply: u8 = 0       # and whether this is an answer
 
 
 class Source(Record):
@@ -241,7 +244,7 @@ class Connections(Component, Generic[C]):
     transitory: Lru[Flow, C] = table("transitory")
     sources: Lru[Source, Usage] = table("transitory")
     fragments: Lru[Flow, Selectors] = table("trains", ttl=30 * SECOND)
-    began: Array[u8] = table(1, per_cpu=True)
+    began: Array[u64] = table(2, per_cpu=True)
 
     # -- one lookup ----------------------------------------------------------------------------------------------------
 
@@ -271,7 +274,7 @@ class Connections(Component, Generic[C]):
         if tcp.flags & SYN:
             # Through memory, where the kernel's verifier forgets that it is zero: every turn of the loop is then alike.
             self.began[0] = 0
-            offset = self.began[0]
+            offset = self.began[0] & 0x3f
             for _ in range(OPTIONS):
                 if offset + 2 >= options:
                     break
@@ -431,6 +434,12 @@ class Connections(Component, Generic[C]):
 
     # -- the life of an entry ------------------------------------------------------------------------------------------
 
+    def blank(self, fresh: C) -> None:
+        """Make an entry that is kept for making others as new."""
+        fresh.a_end, fresh.a_acked, fresh.a_granted, fresh.a_window, fresh.a_scale = 0, 0, 0, 0, 0
+        fresh.b_end, fresh.b_acked, fresh.b_granted, fresh.b_window, fresh.b_scale = 0, 0, 0, 0, 0
+        fresh.deadline, fresh.again, fresh.state, fresh.marks = 0, 0, 0, 0
+
     def open(self, flow: Flow, fresh: C) -> int:
         """Store a new connection, which its maker gave its state and marks; `OPENED`, or why not."""
         fresh.deadline = now() + self.lifetime(fresh.state) + SECOND
@@ -438,8 +447,14 @@ class Connections(Component, Generic[C]):
             return Untracked.FULL
         return OPENED
 
+    def is_due(self, entry: C) -> bool:
+        """Whether `settle` will move its deadline: once a second at most, and when its state has changed."""
+        due = now() + self.lifetime(entry.state)
+        return not due <= entry.deadline <= due + SECOND
+
     def settle(self, flow: Flow, entry: C) -> int:
-        """Give an entry its deadline and its place, after all else; `OPENED`, or why there is no place."""
+        """Give an entry its deadline and its place, after all else; `OPENED`, `LASTS` or `ENDED`, or why there is no
+        place, which is a reason."""
         state, marks, deadline = entry.state, entry.marks, entry.deadline
         due = now() + self.lifetime(state)
         if not due <= deadline <= due + SECOND:
@@ -471,7 +486,7 @@ class Connections(Component, Generic[C]):
             if left is not None:
                 left.marks = left.marks & ~Mark.LASTING & 0xff
             return Untracked.FULL
-        return OPENED
+        return ENDED if lasts else LASTS
 
     def source(self, flow: Flow, b: u8) -> Source:
         upper = flow.b_upper if b else flow.a_upper
@@ -495,7 +510,9 @@ class Connections(Component, Generic[C]):
                 life = LINGER
             case _:
                 life = self.config.opening
-        return min(life, FOREVER)
+        # Through memory, where the kernel's verifier forgets it: or it would follow what comes for each state apart.
+        self.began[1] = min(life, FOREVER)
+        return self.began[1] & FOREVER * 2 - 1
 
     # -- control path --------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from iovisor.language import (
 )
 from iovisor.parts.classifier import NONE, Classifier, ClassifierConfig, Match
 from iovisor.parts.connections import (
+    ENDED,
     OPENED,
     REOPENED,
     Connection,
@@ -335,7 +336,7 @@ class Path(Function):
             if ask:
                 entry.rule, entry.generation = counter, generation
             outcome = self.connections.settle(flow, entry)
-        require(outcome == OPENED, outcome)
+        require(outcome <= ENDED, outcome)
         if part:
             ports = Selectors(a_port=flow.a_port, b_port=flow.b_port)
             flow.a_port, flow.b_port = train_of(identity, b)

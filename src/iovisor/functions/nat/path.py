@@ -1,0 +1,407 @@
+"""The data path of `nat`: whose ends these are, what is known of them, what they become.
+
+    packet ── ports, of its own or of its first fragment ── who is behind the destination ── connection
+                                                                known: it says what the source is shown as
+                                                                new, from inside: a binding is found or made
+                                                                new, from outside: the filter decides
+           ── source shown, destination real ── out, or back inside
+
+A connection is kept under the *real* ends of both sides, so that every direction, hairpins among them, finds the one
+entry; and each end has in it what the other sees it as.  So an answer to the outside takes one lookup, and one to the
+inside two: who is behind it, and the connection.
+
+What is known of a packet lies in memory (`Way`), not in variables: the stack is small, and the kernel's verifier
+follows apart what comes after each constant that it remembers.
+"""
+from __future__ import annotations
+
+from iovisor.language import (
+    SECOND,
+    Array,
+    Function,
+    Packet,
+    Port,
+    Reasons,
+    Record,
+    Verdict,
+    auto,
+    drop,
+    forward,
+    inline,
+    now,
+    require,
+    table,
+    time,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+from iovisor.parts.bindings import FOREVER, WORD, Bindings, Unbound
+from iovisor.parts.connections import (
+    ENDED,
+    LASTS,
+    OPENED,
+    REOPENED,
+    Connection,
+    Connections,
+    ConnectionsConfig,
+    Flow,
+    Mark,
+    Selectors,
+    State,
+    Untracked,
+    end_of,
+    of_words,
+    train_of,
+)
+from iovisor.parts.outside import BindingsConfig
+from iovisor.parts.reading import (
+    IPv6Halves,
+    Unreadable,
+    extensions,
+    internet4,
+    is_message,
+    is_reply,
+    is_whole,
+    request_of,
+)
+from iovisor.wire.ethernet import Ethernet, EtherType
+from iovisor.wire.icmp import IcmpEcho
+from iovisor.wire.icmp6 import Icmp6Echo, is_discovery
+from iovisor.wire.ipv4 import IpProtocol, IPv4
+from iovisor.wire.tcp import Tcp, is_opening
+from iovisor.wire.udp import Udp
+
+ON_LINK = 255
+TAGS = (0x8100, 0x88a8)
+
+
+class Reason(Reasons):
+    TAGGED = auto()
+    NOT_IP = auto()
+    GROUP = auto()
+    NOT_TRANSLATABLE = auto()
+    CLASH = auto()
+
+
+class Translated(Connection):
+    """What each end is seen under by the other: the slot of an outside address and a port, zero if as it is."""
+
+    a_slot: u16 = 0
+    a_port: u16 = 0
+    b_slot: u16 = 0
+    b_port: u16 = 0
+
+
+class Way(Record):
+    """What is known of the packet on its way: its ends as the wire has them, who really is the destination, what the
+    source is shown as."""
+
+    source_upper: u64
+    source_lower: u64
+    destination_upper: u64
+    destination_lower: u64
+    real_upper: u64
+    real_lower: u64
+    shown_upper: u64
+    shown_lower: u64
+    since: time
+    identity: u32
+    length: u16
+    one: u16
+    two: u16
+    real_port: u16
+    own_slot: u16
+    own_port: u16
+    slot: u16
+    protocol: u8
+    kind: u8
+    reply: u8
+    scale: u8
+    first: u8
+    later: u8
+    ours: u8
+
+
+class NatConfig(ConnectionsConfig, BindingsConfig):
+    """The data path of `nat`: whose ends these are, what is known of them, what they become.
+
+    packet ── ports, of its own or of its first fragment ── who is behind the destination ── connection
+                                                                known: it says what the source is shown as
+                                                                new, from inside: a binding is found or made
+                                                                new, from outside: the filter decides
+           ── source shown, destination real ── out, or back inside
+
+A connection is kept under the *real* ends of both sides, so that every direction, hairpins among them, finds the one
+entry; and each end has in it what the other sees it as.  So an answer to the outside takes one lookup, and one to the
+inside two: who is behind it, and the connection.
+
+What is known of a packet lies in memory (`Way`), not in variables: the stack is small, and the kernel's verifier
+follows apart what comes after each constant that it remembers.
+"""
+
+    opening: time = 4 * 60 * SECOND
+    closed: time = 4 * 60 * SECOND
+
+
+@inline
+def first_state(protocol: u8) -> int:
+    """Of a connection whose first packet this is."""
+    if is_message(protocol):
+        return State.QUERY
+    return State.OPENING if protocol == IpProtocol.TCP else State.ASKED
+
+
+class Path(Function):
+    config: NatConfig
+    inside: Port
+    outside: Port
+
+    connections: Connections[Translated] = Connections()
+    bindings: Bindings = Bindings()
+    ways: Array[Way] = table(1, per_cpu=True)
+    flows: Array[Flow] = table(1, per_cpu=True)
+    opened: Array[Translated] = table(1, per_cpu=True)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth = pkt.parse(Ethernet)
+        require(not pkt.tagged and eth.type not in TAGS, Reason.TAGGED)
+        room = len(pkt) - 14
+        way = self.ways[0]
+        ip4, ip6 = None, None
+        match eth.type:
+            case EtherType.IPV4:
+                ip4 = pkt.peek(IPv4)
+                source, destination, protocol, offset, more, identity, payload, hops = internet4(pkt, room)
+                require(destination >> 28 & 0xf != 0xe and destination & WORD != WORD, Reason.GROUP)
+                way.source_upper, way.source_lower = 0, source
+                way.destination_upper, way.destination_lower = 0, destination
+            case EtherType.IPV6:
+                ip6 = pkt.parse(IPv6Halves)
+                require(ip6.version == 6 and ip6.length + 40 <= room, Unreadable.MALFORMED)
+                way.source_upper, way.source_lower = ip6.source_upper, ip6.source_lower
+                way.destination_upper, way.destination_lower = ip6.destination_upper, ip6.destination_lower
+                require((way.source_upper != 0 or way.source_lower >> 32 != 0xffff)
+                        and (way.destination_upper != 0 or way.destination_lower >> 32 != 0xffff), Unreadable.MALFORMED)
+                hops = ip6.hops
+                protocol, offset, more, identity, payload = extensions(pkt, ip6.next, ip6.length)
+            case EtherType.ARP:
+                return self.onward(pkt)
+            case _:
+                return drop(Reason.NOT_IP)
+        if self.bindings.extent[0].families & (1 if ip6 is None else 2) == 0:
+            return self.onward(pkt)
+        is_whole(protocol, offset, more, payload)
+        way.length, way.protocol, way.identity = payload & 0xffff, protocol, identity
+        way.first, way.later = more != 0 and offset == 0, offset != 0
+
+        # Ports as the wire has them.  An identifier of queries is a port of who asks.
+        tcp = None
+        way.one, way.two, way.kind, way.reply, way.scale = 0, 0, 0, 0, 0
+        flow = self.flows[0]
+        flow.protocol = protocol
+        if offset != 0:
+            self.as_train(flow, way)
+            place = self.connections.fragments.get(flow)
+            if place is None:
+                return drop(Untracked.UNKNOWN_FRAGMENT)
+            way.one, way.two, way.kind, way.reply = place.a_port, place.b_port, place.kind, place.reply
+        elif protocol == IpProtocol.TCP:
+            tcp = pkt.parse(Tcp)
+            way.one, way.two = tcp.src, tcp.dst
+            pseudo = (of_words(way.source_upper, way.source_lower)
+                      + of_words(way.destination_upper, way.destination_lower) + IpProtocol.TCP + way.length)
+            way.scale = self.connections.read(pkt, tcp, pseudo, way.length)
+        elif protocol == IpProtocol.UDP:
+            udp = pkt.peek(Udp)
+            if udp is None:
+                return drop(Unreadable.MALFORMED)
+            way.one, way.two = udp.src, udp.dst
+        elif is_message(protocol):
+            query = pkt.peek(Icmp6Echo)
+            if query is None:
+                return drop(Unreadable.MALFORMED)
+            if protocol == IpProtocol.ICMP6 and is_discovery(query.type) and hops == ON_LINK and more == 0:
+                return self.onward(pkt)
+            way.kind = request_of(query.type, protocol)
+            require(way.kind != 0, Reason.NOT_TRANSLATABLE)
+            way.reply = is_reply(query.type, protocol)
+            if way.reply:
+                way.two = query.id
+            else:
+                way.one = query.id
+        if ip6 is not None:
+            require(way.destination_upper >> 56 != 0xff and way.source_upper >> 54 != 0x3fa
+                    and way.destination_upper >> 54 != 0x3fa, Reason.GROUP)
+
+        # Whose ends these are.
+        way.real_upper, way.real_lower, way.real_port = way.destination_upper, way.destination_lower, way.two
+        inward = pkt.port == self.outside
+        ours = inward
+        if not inward and self.bindings.is_near(way.destination_upper, way.destination_lower):
+            ours = self.bindings.is_ours(way.destination_upper, way.destination_lower)
+        way.ours, way.slot, way.since = ours, 0, 0
+        end = self.bindings.ends[0]
+        end.protocol = protocol
+        end.upper, end.lower, end.port = way.destination_upper, way.destination_lower, way.two
+        if ours:
+            binding = self.bindings.behind(end)
+            if binding is None:
+                return drop(Unbound.UNMAPPED)
+            way.real_upper, way.real_lower = binding.upper, binding.lower
+            if binding.port != 0 or binding.deadline != FOREVER:
+                way.real_port = binding.port
+            way.slot, way.since = binding.slot, FOREVER if binding.deadline == FOREVER else binding.since
+        b = end_of(way.source_upper, way.source_lower, way.real_upper, way.real_lower)
+        first, second = way.one, way.real_port
+        if is_message(way.protocol):
+            first, second = way.one | way.real_port, way.kind | (b ^ way.reply) << 8
+        if b:
+            flow.a_upper, flow.a_lower = way.real_upper, way.real_lower
+            flow.b_upper, flow.b_lower = way.source_upper, way.source_lower
+        else:
+            flow.a_upper, flow.a_lower = way.source_upper, way.source_lower
+            flow.b_upper, flow.b_lower = way.real_upper, way.real_lower
+        swapped = b != 0 and not is_message(way.protocol)
+        flow.a_port, flow.b_port = second if swapped else first, first if swapped else second
+
+        entry = self.connections.find(flow)
+        way.own_slot, way.own_port = 0, way.one
+        if entry is None and pkt.port == self.inside:
+            require(way.reply == 0, Untracked.UNASKED)
+            if tcp is not None:
+                require(is_opening(tcp), Untracked.OUT_OF_STATE)
+            end.upper, end.lower, end.port = way.source_upper, way.source_lower, way.one
+            life = self.connections.lifetime(first_state(way.protocol)) + SECOND
+            claimed = self.bindings.claim(end, life)
+            require(claimed >> 16 != 0, claimed)
+            way.own_slot, way.own_port = claimed >> 16 & 0xffff, claimed & 0xffff
+        b = end_of(way.source_upper, way.source_lower, way.real_upper, way.real_lower)
+        known = 0
+        fresh = self.opened[0]
+        if entry is not None:
+            known = 1
+            if tcp is not None:
+                outcome = self.connections.segment(entry, b, tcp, way.length, way.scale)
+                require(outcome <= REOPENED, outcome)
+                known = 0 if outcome == REOPENED else 1
+            elif entry.state == State.QUERY:
+                began = b == entry.marks & Mark.ORIGIN_B
+                require(began == (way.reply == 0), Untracked.UNASKED)
+            else:
+                self.connections.datagram(entry, b)
+            if b:
+                own_slot, own_port, its_slot, its_port = entry.b_slot, entry.b_port, entry.a_slot, entry.a_port
+            else:
+                own_slot, own_port, its_slot, its_port = entry.a_slot, entry.a_port, entry.b_slot, entry.b_port
+            require(its_slot == way.slot and (its_slot == 0 or its_port == way.two)
+                    and (own_slot != 0) == (pkt.port == self.inside), Reason.CLASH)
+            if own_slot != 0:
+                way.own_slot, way.own_port = own_slot, own_port
+        if known == 0:
+            self.connections.blank(fresh)
+            if tcp is not None:
+                opened = self.connections.open_segment(fresh, b, tcp, way.length, way.scale, False)
+                require(opened == OPENED, opened)
+            else:
+                require(way.reply == 0, Untracked.UNASKED)
+                fresh.marks = b
+                fresh.state = first_state(way.protocol)
+        way.shown_upper, way.shown_lower = way.source_upper, way.source_lower
+        if way.own_slot != 0:
+            address = self.bindings.addresses[way.own_slot]
+            way.shown_upper, way.shown_lower = address.upper, address.lower
+        outcome = OPENED
+        if known == 0:
+            if way.own_slot != 0:
+                end.upper, end.lower, end.port = way.shown_upper, way.shown_lower, way.own_port
+                self.bindings.welcome(end, way.destination_upper, way.destination_lower)
+            if way.ours:
+                end.upper, end.lower, end.port = way.destination_upper, way.destination_lower, way.two
+                require(way.since == FOREVER or self.bindings.admits(end, way.since, way.shown_upper, way.shown_lower),
+                        Unbound.FILTERED)
+            if b:
+                fresh.b_slot, fresh.b_port, fresh.a_slot, fresh.a_port = way.own_slot, way.own_port, way.slot, way.two
+            else:
+                fresh.a_slot, fresh.a_port, fresh.b_slot, fresh.b_port = way.own_slot, way.own_port, way.slot, way.two
+            outcome = self.connections.open(flow, fresh)
+        elif entry is not None:
+            due, state = self.connections.is_due(entry), entry.state
+            outcome = self.connections.settle(flow, entry)
+            if due or outcome in (LASTS, ENDED):
+                self.renew(way, state, outcome)
+        require(outcome <= ENDED, outcome)
+        if way.first:
+            self.as_train(flow, way)
+            self.connections.fragments.put(flow, Selectors(a_port=way.one, b_port=way.two, kind=way.kind,
+                                                           reply=way.reply))
+
+        if ip4 is not None:
+            source, destination = way.shown_lower & WORD, way.real_lower & WORD
+            if tcp is not None:
+                pkt.rewrite(ip4, under=tcp, src=source, dst=destination)
+                pkt.rewrite(tcp, src=way.own_port, dst=way.real_port)
+            elif way.later:
+                pkt.rewrite(ip4, under=None, src=source, dst=destination)
+            elif way.protocol == IpProtocol.UDP:
+                datagram = pkt.parse(Udp)
+                pkt.rewrite(ip4, under=datagram, src=source, dst=destination)
+                pkt.rewrite(datagram, src=way.own_port, dst=way.real_port)
+            elif way.protocol == IpProtocol.ICMP:
+                echo = pkt.parse(IcmpEcho)
+                pkt.rewrite(ip4, under=None, src=source, dst=destination)
+                pkt.rewrite(echo, id=way.own_port | way.real_port)
+            else:
+                pkt.rewrite(ip4, under=None, src=source, dst=destination)
+        elif ip6 is not None:
+            if tcp is not None:
+                pkt.rewrite(ip6, under=tcp, source_upper=way.shown_upper, source_lower=way.shown_lower,
+                            destination_upper=way.real_upper, destination_lower=way.real_lower)
+                pkt.rewrite(tcp, src=way.own_port, dst=way.real_port)
+            elif way.later:
+                pkt.rewrite(ip6, under=None, source_upper=way.shown_upper, source_lower=way.shown_lower,
+                            destination_upper=way.real_upper, destination_lower=way.real_lower)
+            elif way.protocol == IpProtocol.UDP:
+                datagram = pkt.parse(Udp)
+                pkt.rewrite(ip6, under=datagram, source_upper=way.shown_upper, source_lower=way.shown_lower,
+                            destination_upper=way.real_upper, destination_lower=way.real_lower)
+                pkt.rewrite(datagram, src=way.own_port, dst=way.real_port)
+            elif way.protocol == IpProtocol.ICMP6:
+                echo6 = pkt.parse(Icmp6Echo)
+                pkt.rewrite(ip6, under=echo6, source_upper=way.shown_upper, source_lower=way.shown_lower,
+                            destination_upper=way.real_upper, destination_lower=way.real_lower)
+                pkt.rewrite(echo6, id=way.own_port | way.real_port)
+            else:
+                pkt.rewrite(ip6, under=None, source_upper=way.shown_upper, source_lower=way.shown_lower,
+                            destination_upper=way.real_upper, destination_lower=way.real_lower)
+        if way.ours == 0:
+            return forward(self.outside)
+        if pkt.port == self.inside:
+            here = eth.dst
+            eth.dst = eth.src
+            eth.src = here
+        return forward(self.inside)
+
+    def renew(self, way: Way, state: u8, outcome: int) -> None:
+        """Let the bindings of a connection live as long as it does; that of one that ended, no longer than that."""
+        ended = State.CLOSING <= state <= State.RESET
+        life = min(self.config.closed, FOREVER) if ended else self.connections.lifetime(state)
+        until = min(now() + life + SECOND, FOREVER - 1)
+        lasting = 1 if outcome == LASTS else 0
+        if outcome == ENDED:
+            lasting = -1
+        spared = 1 if state == State.CLOSING else 0
+        if way.own_slot != 0:
+            self.bindings.renew(way.own_slot, way.own_port, way.protocol, until, lasting, ended, spared)
+        if way.slot != 0:
+            self.bindings.renew(way.slot, way.two, way.protocol, until, lasting, ended, spared)
+
+    def as_train(self, flow: Flow, way: Way) -> None:
+        """What a fragment is known by."""
+        flow.a_upper, flow.a_lower = way.source_upper, way.source_lower
+        flow.b_upper, flow.b_lower = way.destination_upper, way.destination_lower
+        flow.a_port, flow.b_port = train_of(way.identity, 0)
+
+    def onward(self, pkt: Packet) -> Verdict:
+        return forward(self.outside if pkt.port == self.inside else self.inside)
