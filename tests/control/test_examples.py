@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from iovisor.kernel import Netlink, addresses, interfaces
+from iovisor.kernel import Netlink, addresses, interfaces, routes
 from iovisor.model.reading import read
 from tests.control.conftest import Platforms, apply
 from tests.fabric.hosts import FAR, Host, Place
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -36,6 +37,8 @@ def rebound(text: str, at: Place) -> tuple[str, dict[str, Host]]:
                 if "mac" in endpoint:
                     netlink.submit(interfaces.change("eth0", mac=bytes.fromhex(endpoint["mac"].replace(":", ""))))
                 netlink.submit(addresses.add(FAR + host.number, endpoint["address"]))
+                if "gateway" in endpoint:
+                    netlink.submit(routes.add("0.0.0.0/0", gateway=endpoint["gateway"]))
     return re.sub(r"netns: ([\w-]+)", lambda found: f"device: p{hosts[found[1]].number}", text), hosts
 
 
@@ -108,3 +111,22 @@ def test_a_chain_with_a_function_of_ones_own(place: Places, platform: Platforms)
     assert pings(hosts["client"], "10.2.0.21")
     most = here.call("acme", "chain", lambda running: talked(running.instances["count"].function))
     assert most == {"10.2.0.10", "10.2.0.20", "10.2.0.21"}
+
+
+def test_three_tiers(place: Places, platform: Platforms) -> None:
+    at = place(6)
+    text, hosts = rebound((EXAMPLES / "three-tier.yaml").read_text(), at)
+    here = platform(at)
+    apply(here, text)
+    customer, web1, app1, db1 = (hosts[f"acme-{name}"] for name in ("customer", "web1", "app1", "db1"))
+    with saying(b"one", web1, 80), saying(b"two", hosts["acme-web2"], 80), saying(b"app", app1, 8080), \
+            saying(b"rows", db1, 5432), saying(b"hidden", web1, 22):
+        until(lambda: heard(customer, "10.1.1.100", 80, 1) is not None)
+        pages = {heard(customer, "10.1.1.100", 80) for _ in range(40)}
+        assert pages == {b"one", b"two"}
+        assert pings(customer, "10.1.1.100")
+        assert heard(web1, "10.1.2.11", 8080) == b"app" and heard(app1, "10.1.3.11", 5432) == b"rows"
+        assert heard(customer, "10.1.1.11", 22, 1) is None and heard(customer, "10.1.2.11", 8080, 1) is None
+        assert heard(web1, "10.1.3.11", 5432, 1) is None
+        apply(here, text.replace("{address: 10.1.1.12}", "{address: 10.1.1.12, drain: true}"))
+        assert {heard(customer, "10.1.1.100", 80) for _ in range(40)} == {b"one"}
