@@ -8,12 +8,28 @@ from pathlib import Path
 import pytest
 
 from iovisor import wire
-from iovisor.wire import answer, arp, checksum, ethernet, icmp, icmp6, igmp, ipv4, ipv6, mld, neighbor, tcp, udp, vlan
+from iovisor.wire import (
+    answer,
+    arp,
+    checksum,
+    ethernet,
+    gre,
+    icmp,
+    icmp6,
+    igmp,
+    ipv4,
+    ipv6,
+    mld,
+    neighbor,
+    tcp,
+    udp,
+    vlan,
+)
 
-MODULES = [answer, ethernet, vlan, arp, ipv4, ipv6, icmp, icmp6, igmp, mld, neighbor, udp, tcp, checksum]
-CONTROL = {"bpdu", "dhcp", "dissection", "pcapng"}        # what Python reads and writes, beside layouts
+MODULES = [answer, ethernet, vlan, arp, ipv4, ipv6, icmp, icmp6, igmp, mld, neighbor, udp, tcp, gre, checksum]
+CONTROL = {"aggregate", "bpdu", "dhcp", "dissection", "dscp", "pcapng"}     # what Python reads and writes
 FUNCTIONS = [value for module in MODULES for value in vars(module).values()
-             if inspect.isfunction(value) and value.__module__ == module.__name__]
+             if inspect.isfunction(value) and value.__module__ == module.__name__ and value is not checksum.of_data]
 
 ALLOWED = (
     ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AugAssign, ast.Expr, ast.If, ast.For,
