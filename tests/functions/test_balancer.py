@@ -37,6 +37,7 @@ from iovisor.testing.packets import (
     vlan,
 )
 from iovisor.wire.ipv6 import link_local
+from iovisor.wire.tcp import Tcp
 
 OUTSIDE, INSIDE = 0, 1
 S, A, F, R = 2, 16, 1, 4
@@ -671,3 +672,169 @@ def test_neighbors_ask_for_a_vip() -> None:
                                                              0x02_00_00_00_00_09))]
     other = Packet(asking.solicitation(0x02_00_00_00_00_09, asker, target + 1), OUTSIDE)
     assert made.run(other) == forward(INSIDE)
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+def checked(six: bool = False, **check: Any) -> Balancer:
+    return balancer(vip(7, 8, six=six, check=check))
+
+
+def health(made: Balancer) -> list[str]:
+    return [row["health"] for row in made.show()]
+
+
+def said(made: Balancer) -> dict[int, Frame]:
+    """The frames sent since one asked last, by backend."""
+    found = {frame[5]: Frame.parse(frame) for port, frame in made.outbox if port == INSIDE}
+    made.outbox.clear()
+    return found
+
+
+def reply(made: Balancer, number: int, transport: Any, six: bool = False) -> None:
+    """A backend answers the balancer's own address."""
+    ip = ipv6(src=f"fd00::{number:x}", dst="fd00::fa") if six else ipv4(src=f"10.0.0.{number}", dst="10.0.0.250")
+    packet = Packet(bytes(ethernet(dst=OWN, src=mac(number)) / ip / transport), INSIDE)
+    verdict = made.run(packet)
+    assert isinstance(verdict.event, Slow)
+    made.on_slow(verdict.event, packet)
+
+
+def asking_with(frame: Frame) -> Tcp:
+    return Tcp.decode(bytes(frame)[-20:])
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_tcp_checks(six: bool) -> None:
+    """Closed until the first good answer; `fall` bad ones close, `rise` good ones open again."""
+    made = checked(six, way="tcp", fall=2, rise=3)
+
+    def ask(*well: int) -> list[str]:
+        Clock.advance(SECOND)
+        made.check()
+        for number, frame in said(made).items():
+            tcp_header = asking_with(frame)
+            ip = ipv6(src="fd00::fa", dst=f"fd00::{number:x}") if six else ipv4(
+                src="10.0.0.250", dst=f"10.0.0.{number}", df=1)
+            assert bytes(frame) == bytes(ethernet(dst=mac(number), src=OWN) / ip / tcp(
+                src=tcp_header.src, dst=8080, flags=S, sequence=tcp_header.sequence, window=8192))
+            reply(made, number, tcp(src=8080, dst=tcp_header.src, flags=S | A if number in well else R | A,
+                                    sequence=900, acknowledgment=tcp_header.sequence + 1 & 0xffff_ffff), six)
+            closing = said(made)
+            assert bool(closing) == (number in well)
+            if closing:
+                last = asking_with(closing[number])
+                assert (last.flags, last.sequence, last.acknowledgment) == (
+                    R | A, tcp_header.sequence + 1 & 0xffff_ffff, 901)
+        return health(made)
+
+    assert health(made) == ["dead", "dead"]
+    assert ask(7) == ["open", "dead"]
+    assert ask(7) == ["open", "dead"]
+    assert ask() == ["open", "dead"]
+    assert ask(7) == ["open", "dead"]
+    assert ask() == ["open", "dead"]
+    assert ask() == ["dead", "dead"]
+    assert ask(7) == ask(7) == ["dead", "dead"]
+    assert ask(7) == ["open", "dead"]
+    assert ask(7, 8) == ["open", "dead"]
+
+
+def test_silence_is_bad() -> None:
+    made = checked(way="tcp", fall=1)
+    made.check()
+    for number, frame in said(made).items():
+        tcp_header = asking_with(frame)
+        reply(made, number, tcp(src=8080, dst=tcp_header.src, flags=S | A, sequence=1,
+                                acknowledgment=tcp_header.sequence + 1 & 0xffff_ffff))
+    assert health(made) == ["open", "open"]
+    Clock.advance(SECOND)
+    made.check()
+    assert len(said(made)) == 2
+    Clock.advance(SECOND)
+    made.check()
+    assert health(made) == ["dead", "dead"]
+
+
+def test_http_checks() -> None:
+    made = checked(way="http", path="/health", host="web", expect=[200, 204], fall=1, rise=1)
+
+    def ask(status: bytes) -> list[str]:
+        Clock.advance(SECOND)
+        made.check()
+        for number, frame in said(made).items():
+            tcp_header = asking_with(frame)
+            after = tcp_header.sequence + 1 & 0xffff_ffff
+            reply(made, number, tcp(src=8080, dst=tcp_header.src, flags=S | A, sequence=900, acknowledgment=after))
+            request = said(made)[number]
+            body = bytes(request)[14 + 20 + 20:]
+            assert body.startswith(b"GET /health HTTP/1.1\r\nHost: web\r\n") and body.endswith(b"\r\n\r\n")
+            for place, piece in ((901, status[:10]), (911, status[10:])):
+                reply(made, number, tcp(src=8080, dst=tcp_header.src, flags=A, sequence=place,
+                                        acknowledgment=after + len(body) & 0xffff_ffff) / piece)
+            made.outbox.clear()
+        return health(made)
+
+    assert ask(b"HTTP/1.1 200 OK\r\n") == ["open", "open"]
+    assert ask(b"HTTP/1.1 503 Busy\r\n") == ["dead", "dead"]
+    assert ask(b"HTTP/1.1 204 None\r\n") == ["open", "open"]
+    assert ask(b"SSH-2.0-OpenSSH 200 x") == ["dead", "dead"]
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_icmp_checks(six: bool) -> None:
+    made = checked(six, way="icmp")
+    made.check()
+    layer = icmp6 if six else icmp
+    for number, frame in said(made).items():
+        rest = int.from_bytes(bytes(frame)[-12:-8], "big")
+        assert bytes(frame)[-16] == (128 if six else 8)
+        if number == 7:
+            reply(made, number, layer(type=129 if six else 0, rest=rest) / b"balancer", six)
+        else:
+            reply(made, number, layer(type=129 if six else 0, rest=rest ^ 1) / b"balancer", six)
+    assert health(made) == ["open", "dead"]
+
+
+def test_a_wrong_answer_is_none() -> None:
+    """With a wrong checksum, number or port, or from the other side: it decides nothing."""
+    made = checked(way="tcp")
+    made.check()
+    tcp_header = asking_with(said(made)[7])
+    right: dict[str, Any] = {"src": 8080, "dst": tcp_header.src, "flags": S | A,
+                             "acknowledgment": tcp_header.sequence + 1 & 0xffff_ffff}
+    for wrong in ({"checksum": 1}, {"acknowledgment": tcp_header.sequence}, {"src": 8081}, {"flags": A}):
+        reply(made, 7, tcp(**right | wrong))
+    packet = Packet(bytes(ethernet(dst=OWN, src=ROUTER) / ipv4(src="10.0.0.7", dst="10.0.0.250") / tcp(**right)),
+                    OUTSIDE)
+    assert made.run(packet) == drop(Reason.UNSERVED)
+    assert health(made) == ["dead", "dead"]
+    reply(made, 7, tcp(**right))
+    assert health(made) == ["open", "dead"]
+
+
+def test_checks_begin_and_end() -> None:
+    """Who serves goes on when checks begin, and whoever was closed by them opens when they end."""
+    made = balancer(vip(7))
+    made.reconfigure(vips=[vip(7, check={"way": "tcp", "fall": 1})])
+    assert health(made) == ["open"]
+    made.check()
+    Clock.advance(SECOND)
+    made.check()
+    assert health(made) == ["dead"]
+    made.reconfigure(vips=[vip(7)])
+    assert health(made) == ["open"]
+
+
+def test_flows_of_the_dead() -> None:
+    """They move, or stay, as the VIP says."""
+    for orphans in ("move", "keep"):
+        made = balancer(vip(7, 8, orphans=orphans, check={"way": "tcp", "fall": 1}))
+        made.well = {0, 1}
+        made.refresh()
+        before = spread(made, 20)
+        made.well = {1}
+        made.refresh()
+        after = spread(made, 20, A)
+        assert set(before.values()) == {7, 8}
+        assert after == (before if orphans == "keep" else dict.fromkeys(range(20), 8))

@@ -9,12 +9,13 @@ import random
 import re
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import DEVNULL, Popen
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Any
 
 import pytest
@@ -82,6 +83,10 @@ class Place:
         """Whether every backend is open, and every VIP gives somebody its flows."""
         return set(self.states().values()) == {"open"} and all(
             self.made.choices[number * 1024 + 1023] for number in {vip for vip, _, _ in self.made.numbers.values()})
+
+    def gives(self, number: int) -> bool:
+        """Whether the first VIP has flows for a backend."""
+        return SERVERS.index(number) + 1 in {self.made.choices[slot] for slot in range(1024)}
 
     def states(self) -> dict[tuple[str, str], str]:
         return {(row["vip"], row["backend"]): row["health"] for row in self.made.show()}
@@ -170,6 +175,58 @@ def again(connection: socket.socket) -> str:
         assert part, "closed"
         reply += part
     return reply.decode().split("\r\n\r\n")[1].strip()
+
+
+@pytest.mark.parametrize("way", ["http", "tcp"])
+def test_a_backend_dies_under_load(place: Place, way: str) -> None:
+    """LB-05: no request goes to it a second after, and it is back when it is; clients see few errors, then none."""
+    check = {"way": way, "interval": "200ms", "timeout": "300ms"}
+    place.running.reconfigure(vips=vips(*SERVERS, check=check))
+    try:
+        assert until(place.is_ready)
+        assert until(lambda: all(place.gives(number) for number in SERVERS))
+        load = place.client.start(["wrk", "-t1", "-c20", "-d3s", "-H", "Connection: close", f"http://{VIPS[False]}/"],
+                                  stdout=PIPE, text=True)
+        time.sleep(0.5)                         # wrk tries once before it begins, and would not forgive
+        place.servers[12].kill()
+        place.servers[12].wait()
+        begun = time.monotonic()
+        assert until(lambda: not place.gives(12))
+        took = time.monotonic() - begun
+        assert set(Counter(place.ask() for _ in range(24))) == {"11", "13"}
+        output, _ = load.communicate(timeout=30)
+        requests = re.search(r"(\d+) requests in", output)
+        assert requests is not None and int(requests[1]) > 100, output
+        assert took < 15, took
+    finally:
+        place.serve(12)
+    assert until(lambda: place.gives(12))
+    assert set(Counter(place.ask() for _ in range(24))) == {"11", "12", "13"}
+    place.running.reconfigure(vips=vips(*SERVERS))
+
+
+def test_icmp_checks(place: Place) -> None:
+    place.running.reconfigure(vips=vips(*SERVERS, 14, check={"way": "icmp", "interval": "200ms", "fall": 1}))
+    try:
+        wanted = {"10.0.0.11": "open", "10.0.0.12": "open", "10.0.0.13": "open", "10.0.0.14": "dead"}
+        assert until(lambda: {backend: state for (vip, backend), state in place.states().items()
+                              if vip.startswith("10.")} == wanted)
+    finally:
+        place.running.reconfigure(vips=vips(*SERVERS))
+
+
+def test_nobody_serves(place: Place) -> None:
+    """A client hears it at once, and of a port that is not served, too; the VIP answers a ping."""
+    place.running.reconfigure(vips=vips())
+    try:
+        for address in VIPS[False], f"[{VIPS[True]}]":
+            done = place.client.run(["curl", "-s", "-m", "10", f"http://{address}/"], check=False)
+            assert done.returncode == 7         # refused, not timed out
+            assert place.client.run(["curl", "-s", "-m", "10", f"http://{address}:81/"], check=False).returncode == 7
+    finally:
+        place.running.reconfigure(vips=vips(*SERVERS))
+    assert until(place.is_ready)
+    assert place.client.ping(VIPS[False]) == place.client.ping(VIPS[True], six=True) == 3
 
 
 @pytest.mark.parametrize("finished", [False, True], ids=["offloaded", "finished"])

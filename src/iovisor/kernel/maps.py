@@ -449,18 +449,20 @@ class Map(Descriptor):
 
     def lookup_batch(self) -> list[tuple[bytes, bytes]]:
         """Every key with its value, in few system calls. Values of per-CPU maps are joined, see `split`."""
-        return self._drain(Command.MAP_LOOKUP_BATCH, "map lookup batch")
+        with self.held() as number:
+            return self._drain(Command.MAP_LOOKUP_BATCH, "map lookup batch", number)
 
     def take_batch(self) -> list[tuple[bytes, bytes]]:
         """`lookup_batch`, removing what is returned: nothing counted in between is lost. Hashes only."""
-        return self._drain(Command.MAP_LOOKUP_AND_DELETE_BATCH, "map take batch")
+        with self.held() as number:
+            return self._drain(Command.MAP_LOOKUP_AND_DELETE_BATCH, "map take batch", number)
 
-    def _drain(self, command: Command, operation: str) -> list[tuple[bytes, bytes]]:
+    def _drain(self, command: Command, operation: str, number: int) -> list[tuple[bytes, bytes]]:
         found: list[tuple[bytes, bytes]] = []
         count = min(_BATCH, max(self.spec.max_entries, 1))
         key_size, value_size = self._key_size, self._wire_size
         position = buffer(max(key_size, 8))
-        batch = Batch(None, ctypes.addressof(position), map_fd=self.fd)
+        batch = Batch(None, ctypes.addressof(position), map_fd=number)
         while True:
             keys, values = buffer(count * key_size), buffer(count * value_size)
             batch.keys, batch.values, batch.count = ctypes.addressof(keys), ctypes.addressof(values), count

@@ -51,6 +51,7 @@ A VIP has:
 | ... `weight` | 1 | its share; 0 is none |
 | ... `drain` | false | no new connections; those it has stay |
 | ... `mac` | found out | where it is |
+| `check` | none | how they are asked whether they are well, see below |
 
 Mode `nat` makes the backend the destination, and the VIP the source of its answers, which must come back this way.
 `direct` hands packets to the backend's Ethernet address as they are: it needs the VIP's address on its loopback device,
@@ -69,6 +70,19 @@ and take it out.
 
 *A backend that is a client* of a VIP, be it served by itself: in mode `nat` it appears to the backend as the VIP, so
 that the answer comes back here.
+
+A check has:
+
+| field | default | meaning |
+|---|---|---|
+| `way` | none | `tcp`: it accepts a connection; `http`: and answers a GET; `icmp`: it answers an echo request |
+| `port` | the backend's | where it is asked |
+| `path`, `host`, `expect` | `/`, its address, `[200]` | what is asked for, and the statuses that are good |
+| `interval`, `timeout` | 400ms | how often it is asked, and how long it has |
+| `fall`, `rise` | 2 | bad answers in a row that close it, good ones that open it again |
+
+Checks come from `addresses`, and go to the backend's own address.  A new backend is closed until its first good answer.
+Without a check a backend is open once its Ethernet address is known.
 
 *Where nobody serves*: a TCP client gets a reset, any other "port unreachable".  Echo requests to VIPs, and to the
 balancer's own addresses, are answered.
@@ -134,9 +148,10 @@ forgets those with an end in a prefix, or all; `drain` closes a backend for new 
 
 ## Limits
 
-TCP is followed by its flags, not its windows.  Neighbor discovery and refusals are Python's, ARP is not.  No health
-checks and no tunnels yet.  Answers of flows whose entries were flushed or pushed out pass with the backend's own
-address.  ICMP errors about a client behind the backends' port are dropped; echo requests in fragments, too.
+TCP is followed by its flags, not its windows.  Neighbor discovery, refusals and checks are Python's, ARP is not: while
+it is away, backends stay as they are.  No tunnels yet.  Answers of flows whose entries were flushed or pushed out pass
+with the backend's own address.  ICMP errors about a client behind the backends' port are dropped; echo requests in
+fragments, too.
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Where backends are, and who asks where we are.
+"""Where backends are, how they are, and who asks where we are.
 
 A backend that is not given an Ethernet address is asked for, once a second until it answers and every half minute from
-then on; until it answers it gets nothing.  One that falls silent keeps what it has: that it is dead is for a check to
-say.
+then on; until it answers it gets nothing.  One that falls silent keeps what it has: that it is dead is for its check to
+say (checks.py), which also opens a new one.
 
 ARP for our own addresses is answered in the data path.  Neighbor discovery is answered here: its options and checksums
 are a long way for the kernel's verifier, and hosts ask once in a while.
@@ -11,28 +11,34 @@ from __future__ import annotations
 
 import ipaddress
 
-from iovisor.language import SECOND, Packet, Reject, every, handles, now
+from iovisor.language import SECOND, Packet, Reject, every, handles, now, random
 from iovisor.parts.asking import advertisement_to, arp_request, is_right6, solicitation
+from iovisor.parts.reading import MAPPED
 from iovisor.wire.arp import Arp
 from iovisor.wire.ethernet import Ethernet, EtherType, is_group
 from iovisor.wire.icmp6 import Icmp6Type
+from iovisor.wire.ipv4 import IpProtocol, IPv4, payload_length, skip_options
 from iovisor.wire.ipv6 import IPv6, is_multicast, link_local
 from iovisor.wire.neighbor import NeighborSolicitation, OptionType, link_layer_address
 
-from .flows import WORD
+from . import checks
+from .checks import Conversation, Ends, Record
+from .flows import MASK64, WORD
 from .roster import Roster
-from .settings import Address
+from .settings import Address, Way
 from .tables import Reason, Slow, Work
 
 AGAIN, REFRESH = SECOND, 30 * SECOND
+FIRST_PORT, PORTS = 32_768, 28_000       # from which checks come
 
 
 class Care(Roster):
     def prepare(self) -> None:
         super().prepare()
-        self.asked: dict[Address, int] = {}         # when
-
-    # -- neighbors ---------------------------------------------------------------------------------------------------
+        self.asked: dict[Address, int] = {}                                     # when
+        self.records: dict[int, Record] = {}                                    # of members that are checked
+        self.talks: dict[tuple[checks.Address, int], tuple[int, Conversation]] = {}     # by who is asked, and our port
+        self.begun = 0
 
     def hops(self) -> set[Address]:
         """Whose Ethernet addresses are needed."""
@@ -68,9 +74,77 @@ class Care(Roster):
                     self.rejection.turn(packet, event.reason)
                     self.send(packet, packet.port)
                 case _:
-                    self.lose(event.reason)
+                    self.answered(packet, event.reason)
         except Reject as rejected:
             self.lose(rejected.reason)
+
+    # -- checks ------------------------------------------------------------------------------------------------------
+
+    @every(0.1)
+    def check(self) -> None:
+        """Ask who is due, and give up on who does not answer."""
+        moment = now()
+        for key, (number, conversation) in list(self.talks.items()):
+            if number not in self.numbers:
+                del self.talks[key]
+            elif moment - conversation.began >= conversation.config.timeout:
+                del self.talks[key]
+                self.conclude(number, False)
+        for gone in self.records.keys() - self.numbers.keys():
+            del self.records[gone]
+        for number, (_, vip, backend) in self.numbers.items():
+            if vip.check.way == Way.NONE:
+                self.records.pop(number, None)
+                continue
+            known = self.records.setdefault(number, Record())
+            member = self.members[number]
+            if moment < known.due or not member.mac:
+                continue
+            known.due = moment + vip.check.interval
+            self.begun = (self.begun + 1) % PORTS
+            own = self.own[1 if member.upper else 0]
+            ends = Ends(self.settings.mac, member.mac, (own.upper, own.lower), (member.upper, member.lower),
+                        FIRST_PORT + self.begun, vip.check.port or backend.port or vip.port)
+            conversation = Conversation(vip.check, ends, random(), moment)
+            self.talks[ends.there, ends.here_port] = number, conversation
+            self.say(conversation.start())
+
+    def answered(self, packet: Packet, reason: int) -> None:
+        """A packet to our own address: the next word of a conversation."""
+        eth = packet.parse(Ethernet)
+        if eth.type == EtherType.IPV4:
+            ip = packet.parse(IPv4)
+            skip_options(packet, ip)
+            protocol, source, size = ip.proto, (0, MAPPED | ip.src), payload_length(ip)
+        else:
+            ip6 = packet.parse(IPv6)
+            protocol, source, size = ip6.next, (ip6.src >> 64, ip6.src & MASK64), ip6.length
+        body = bytes(packet.data[packet.cursor:packet.cursor + size])
+        tcp = protocol == IpProtocol.TCP
+        if len(body) >= (20 if tcp else 8):
+            port = int.from_bytes(body[2:4] if tcp else body[4:6], "big")
+            number, conversation = self.talks.get((source, port), (-1, None))
+            if conversation is not None and (not tcp or body[:2] == conversation.ends.there_port.to_bytes(2, "big")):
+                self.say(conversation.hear(protocol, body))
+                if conversation.good is not None:
+                    del self.talks[source, port]
+                    self.conclude(number, conversation.good)
+                return
+        self.lose(reason)
+
+    def say(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            self.send(frame, self.inside)
+
+    def conclude(self, number: int, good: bool) -> None:
+        """A check was decided."""
+        _, vip, _ = self.numbers[number]
+        well = number in self.well
+        if self.records.setdefault(number, Record()).take(good, well, vip.check) != well:
+            self.well.symmetric_difference_update({number})
+            self.refresh()
+
+    # -- neighbors ---------------------------------------------------------------------------------------------------
 
     def discovered(self, packet: Packet, eth: Ethernet) -> None:
         """Neighbor discovery (RFC 4861 section 7.1)."""

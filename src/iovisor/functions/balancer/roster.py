@@ -14,7 +14,7 @@ from iovisor.parts.reading import MAPPED
 
 from .flows import MASK64
 from .path import Path
-from .settings import Address, BackendConfig, BalancerConfig, VipConfig
+from .settings import Address, BackendConfig, BalancerConfig, VipConfig, Way
 from .tables import Health, Member, Own, Place, Vip
 
 ANY = 0xffff                # the number of an address without a port
@@ -48,6 +48,7 @@ class Roster(Path):
         """What a process knows beside the tables."""
         self.settings: BalancerConfig                                           # the newest; `config` follows later
         self.numbers: dict[int, tuple[int, VipConfig, BackendConfig]] = {}      # of members: VIP and configuration
+        self.well: set[int] = set()                                             # members whose checks pass
         self.stations: dict[Address, mac] = {}                                  # who was found where
         self.filled: dict[int, list[int]] = {}                                  # choices, by VIP
         self.drawn: dict[int, list[tuple[int, bytes, int]]] = {}                # and what they were made of
@@ -116,6 +117,7 @@ class Roster(Path):
             epoch = self.members[number].epoch
             self.members[number] = Member(upper=0, lower=0, mac=0, port=0, vip=0, epoch=epoch + 1, health=Health.DEAD,
                                           held=0)
+            self.well.discard(number)
             del members[name]
 
     def write(self, number: int) -> None:
@@ -125,7 +127,9 @@ class Roster(Path):
         station = backend.mac or self.stations.get(self.settings.next_hop(backend.parsed()), 0)
         before = self.members[number]
         health = Health.DEAD
-        if station:
+        if vip.check.way == Way.NONE and station:
+            self.well.add(number)       # and stays so if checks begin
+        if station and number in self.well:
             health = Health.OPEN if backend.weight and not backend.drain and not before.held else Health.CLOSED
         self.members[number] = Member(upper=upper, lower=lower, mac=station, port=backend.port or vip.port,
                                       vip=vip_number, epoch=before.epoch, health=health, held=before.held)

@@ -1,10 +1,10 @@
-"""The configuration of a balancer: VIPs and backends."""
+"""The configuration of a balancer: VIPs, backends, checks."""
 from __future__ import annotations
 
 import ipaddress
 from enum import IntEnum
 
-from iovisor.language import Config, ConfigError, mac, time, u12, u16, u32, u64
+from iovisor.language import MILLISECOND, Config, ConfigError, mac, time, u8, u12, u16, u32, u64
 from iovisor.parts.connections import ConnectionsConfig
 from iovisor.parts.rejection import RejectionConfig
 from iovisor.wire.ethernet import is_group
@@ -19,6 +19,15 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 class Protocol(IntEnum):
     TCP = IpProtocol.TCP
     UDP = IpProtocol.UDP
+
+
+class Way(IntEnum):
+    """How a backend is asked whether it is well."""
+
+    NONE = 0
+    TCP = 1
+    HTTP = 2
+    ICMP = 3
 
 
 def parsed(path: str, text: str) -> Address:
@@ -49,6 +58,30 @@ class BackendConfig(Config):
         return parsed("address", self.address)
 
 
+class CheckConfig(Config):
+    """How backends are asked, and how many answers in a row open or close one."""
+
+    way: Way = Way.NONE
+    port: u16 = 0
+    path: str = "/"
+    host: str = ""
+    expect: list[u16] = [200]
+    interval: time = 400 * MILLISECOND
+    timeout: time = 400 * MILLISECOND
+    rise: u8 = 2
+    fall: u8 = 2
+
+    def validate(self) -> None:
+        for name in ("interval", "timeout"):
+            if getattr(self, name) < 100 * MILLISECOND:
+                raise ConfigError(name, "100ms is the least")
+        for name in ("rise", "fall"):
+            if getattr(self, name) < 1:
+                raise ConfigError(name, "one answer is the least")
+        if not self.path.startswith("/") or any(c <= " " for c in self.path + self.host):
+            raise ConfigError("path", "a path begins with / and, like the host, has no blanks")
+
+
 class VipConfig(Config):
     """An address, a port and a protocol, and who serves them."""
 
@@ -60,6 +93,7 @@ class VipConfig(Config):
     sticky: time = 0
     orphans: Orphans = Orphans.MOVE
     backends: list[BackendConfig] = []
+    check: CheckConfig = CheckConfig()
 
     def validate(self) -> None:
         own = self.parsed()
@@ -137,6 +171,9 @@ class BalancerConfig(ConnectionsConfig, RejectionConfig):
             seen.add((address, vip.port, vip.protocol))
             if any(network.ip == address for network in networks):
                 raise ConfigError(f"{place}.address", f"{address} is the balancer's own address")
+            if vip.check.way != Way.NONE and not any(network.version == address.version for network in networks):
+                raise ConfigError(f"{place}.check", f"a check comes from an address: give `addresses` one of IPv"
+                                                    f"{address.version}")
 
     def networks(self) -> list[Interface]:
         """The balancer's own addresses, with their networks."""
