@@ -360,3 +360,54 @@ class Through(Function):
     def ingress(self, pkt: Packet) -> Verdict:
         return forward(self.outside if pkt.port == self.inside else self.inside)
 """
+
+
+TURNED = """
+version: 1
+tenant: acme
+network: prod
+functions: {{lan: {{kind: switch}}, far: {{kind: switch}}, middle: {{kind: {middle}}}}}
+endpoints: {{one: {{device: p0}}, two: {{device: p1}}}}
+links: [[one, "lan:1"], ["lan:9", {path}, "far:9"], [two, "{place}"]]
+"""
+
+
+def test_no_packet_is_lost_when_a_kind_changes(place: Places, platform: Platforms) -> None:
+    """A function of the same name becomes another kind, whose tables the former's could not be; under traffic."""
+    at = place(2)
+    here = platform(at)
+    kinds = [("switch", '"middle:1:2"'), ("'./through.py:Through'", "middle"),
+             ("acl, default: accept, other: accept", "middle")]
+    for kind, path in kinds:                                # compiled once, before anything is counted
+        apply(here, TURNED.format(middle=kind, path=path, place="far:1"), {"./through.py": THROUGH})
+    for host in at.hosts:
+        host.socket.close()
+    flows = Flows(at.hosts[0], at.hosts[1])
+    with flows:
+        for kind, path in kinds * 3:
+            apply(here, TURNED.format(middle=kind, path=path, place="far:1"), {"./through.py": THROUGH})
+            time.sleep(0.05)
+    assert (flows.result.lost, flows.result.doubled) == (0, 0), flows.result
+    assert flows.result.pushed == flows.result.drained > 1 << 20
+    here.destroy(ADMIN, "acme", "prod")
+
+
+def test_no_packet_is_lost_when_an_endpoint_moves(place: Places, platform: Platforms) -> None:
+    """To another port, and to another switch and back, under traffic."""
+    at = place(2)
+    here = platform(at)
+    places = ["far:1", "far:2", "lan:2", "lan:1", "far:1", "lan:3"]
+    text = TURNED.replace("{middle}", "\'./through.py:Through\'").replace("{path}", "middle").replace(
+        'one, "lan:1"', 'one, "lan:5"')
+    apply(here, text.format(place="far:1"), {"./through.py": THROUGH})
+    for host in at.hosts:
+        host.socket.close()
+    flows = Flows(at.hosts[0], at.hosts[1])
+    with flows:
+        for where in places * 3:
+            apply(here, text.format(place=where), {"./through.py": THROUGH})
+            time.sleep(0.05)
+    print(flows.result, here.call("acme", "prod", lambda n: n.drops))
+    assert (flows.result.lost, flows.result.doubled) == (0, 0), flows.result
+    assert flows.result.pushed == flows.result.drained > 1 << 20
+    here.destroy(ADMIN, "acme", "prod")

@@ -47,6 +47,18 @@ class First(Function):
         return forward(self.outside if pkt.port == self.inside else self.inside)
 
 
+class FirstConfig(MarkConfig):
+    """With more to say."""
+
+    more: u8 = 0
+
+
+class FirstAgain(First):
+    """The same with more to configure."""
+
+    config: FirstConfig
+
+
 class Second(Function):
     """The same with the second mark."""
 

@@ -26,7 +26,7 @@ from iovisor.kernel import KernelError, filesystem
 from tests.fabric import flipper
 from tests.fabric.functions import Gate, PatientLearner, Through
 from tests.fabric.hosts import OUTGOING, Host, Place
-from tests.fabric.marking import First, Second, Spread
+from tests.fabric.marking import First, FirstAgain, Second, Spread
 from tests.fabric.test_network import exchange
 from tests.fabric.test_slowpath import flows as first_packets
 from tests.fabric.test_watch import seen as reported
@@ -183,6 +183,29 @@ def test_everything_a_draft_can(place: Places) -> None:
         with net.revision():
             pass
         assert net.generation == 2
+
+
+def test_a_new_kind_and_its_configuration_are_one_change(place: Places) -> None:
+    """The programs are loaded with the configuration, so no packet sees another."""
+    at = place(2)
+    with Network("configured", namespace=at.switching) as net:
+        net.add("first", First(mark=1))
+        net.attach("first:inside", at.hosts[0].edge)
+        net.attach("first:outside", at.hosts[1].edge)
+        with Numbered(at.hosts[0], at.hosts[1:]) as traffic:
+            for mark in range(2, 30):
+                with net.revision() as draft:
+                    draft.upgrade("first", (FirstAgain, First)[mark % 2])
+                    draft.reconfigure("first", mark=mark)
+                with net.revision() as draft:
+                    draft.reconfigure("first", mark=100 + mark)
+                    draft.upgrade("first", type(net.instances["first"].function))
+        traffic.check({(1, 0), *((mark, 0) for mark in range(2, 30)), *((100 + mark, 0) for mark in range(2, 30))})
+        with pytest.raises(ValueError, match="on purpose"), net.revision() as draft:
+            draft.upgrade("first", FirstAgain)
+            draft.reconfigure("first", mark=77)
+            raise ValueError("on purpose")
+        assert net.instances["first"].function.config.mark == 129           # type: ignore[attr-defined]
 
 
 def test_an_exception_leaves_everything_as_it_was(place: Places, tmp_path: Path) -> None:

@@ -6,18 +6,19 @@ says that the new one is current, in one transaction; then `tidy` takes away wha
 leads back to the old shape.  A process that dies before the store's transaction comes back to the old shape, with its
 state; one that dies after it to the new: at start, each network is turned to what the store calls current.
 
-Within `turn`, what is joined and configured changes as one revision of the fabric, which no packet sees half of; then
-what is new is attached.
+Within `turn` everything changes as one revision of the fabric, which no packet sees half of: functions of another kind
+under the same name, endpoints that move, come and go.  Where something is only added to what is there, no revision is
+needed: what is joined is complete before anything leads to it.
 
-What is not so yet: a function whose kind changes so much that its tables cannot be kept is replaced, and a failure
-after that brings it back empty; an endpoint that moves to another port is attached to nothing for a moment.
+A function whose kind changes so much that its tables cannot be kept is replaced; if the store fails after that, it
+comes back empty.
 """
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..fabric import Attachment, Network, PortRef, upgrade
+from ..fabric import Network, upgrade
 from ..fabric.revision import Draft
 from ..kernel import KernelError, rcu
 from .shape import Shape, Step, difference
@@ -33,42 +34,47 @@ def from_nothing(wanted: Shape) -> list[Step]:
     return list(difference(Shape(), wanted))
 
 
-def turn(network: Network, wanted: Shape, before_traffic: Callable[[], object] = lambda: None) -> list[Step]:
+def turn(network: Network, wanted: Shape, before_traffic: Callable[[], object] | None = None) -> list[Step]:
     """Make the wanted shape carry the packets; answers what was done.  An error leaves the former shape.
 
     `before_traffic` is called when all functions are there and no new device sends yet.
     """
     former = Shape.of(network)
     steps = [step for step in plan(network, wanted) if step.what != "remove"]
+    # Of what comes with a memory, devices are attached when it is there.
+    late = [step for step in steps if before_traffic is not None and step.what == "attach" and _is_new(step, former)]
     with rcu.expedited():
         try:
-            waiting: dict[str | PortRef, Attachment] = {
-                step.ends[0]: step.edge for step in steps if step.edge is not None and step.what == "attach"}
-            _together(network, [step for step in steps if step.what != "attach"])
-            before_traffic()
-            network.attach_all(waiting)
+            _together(network, [step for step in steps if step not in late])
+            if before_traffic is not None:
+                before_traffic()
+            _together(network, late)
         except BaseException:
             back = plan(network, former)
-            _together(network, [step for step in back if step.what not in ("attach", "remove")])
+            _together(network, [step for step in back if step.what != "remove"])
             for step in back:
-                if step.what in ("attach", "remove"):
+                if step.what == "remove":
                     _do(network, step)
             raise
     return steps
 
 
+def _is_new(step: Step, former: Shape) -> bool:
+    return step.edge not in former.edges.values()
+
+
 def mend(network: Network, wanted: Shape) -> tuple[list[Step], dict[str, str]]:
     """As `turn` and `tidy`, but what cannot be attached now, because its namespace or device is not there yet, holds up
     nothing else: answers what was done, and why what was not."""
-    steps, missing = plan(network, wanted), {}
+    steps, missing, former = plan(network, wanted), {}, Shape.of(network)
+    waiting = [step for step in steps if step.what == "attach" and _is_new(step, former)]
     present = dict(wanted.edges)
-    for step in steps:
-        if step.what == "attach" and step.edge is not None:
-            del present[step.ends[0]]
+    for step in waiting:
+        del present[step.ends[0]]
     turn(network, replace(wanted, edges=present))
-    done = [step for step in steps if step.what != "attach"]
-    for step in steps:
-        if step.what == "attach" and step.edge is not None:
+    done = [step for step in steps if step not in waiting]
+    for step in waiting:
+        if step.edge is not None:
             try:
                 network.attach(step.ends[0], step.edge)
                 done.append(step)
@@ -110,9 +116,12 @@ def _together(network: Network, steps: list[Step]) -> None:
 
     A single one needs none, nor do steps that only add: what is joined is complete before anything leads to it.
     """
-    if len(steps) < 2 or all(step.what in ("add", "link") for step in steps):
+    if len(steps) < 2 or all(step.what in ("add", "link", "attach") for step in steps):
         for step in steps:
-            _do(network, step)
+            if step.what != "attach":
+                _do(network, step)
+        network.attach_all({step.ends[0]: step.edge for step in steps
+                            if step.edge is not None and step.what == "attach"})
         return
     with network.revision() as draft:
         for step in steps:
@@ -142,7 +151,7 @@ def _do(network: Network | Draft, step: Step) -> None:
         case "unlink":
             network.unlink(step.ends[0])
         case "attach":
-            assert step.edge is not None and isinstance(network, Network)
+            assert step.edge is not None
             network.attach(step.ends[0], step.edge)
         case "detach":
             network.detach(step.ends[0])

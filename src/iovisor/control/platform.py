@@ -253,8 +253,8 @@ class Platform:
                 former = hosted.call(commit.Shape.of)
 
                 def turn(network: Fabric) -> tuple[Step, ...]:
-                    return tuple(commit.turn(network, lowered.shape, lambda: memory.recall(network, dict(remembered))
-                                             if remembered else []))
+                    recall = (lambda: memory.recall(network, dict(remembered))) if remembered else None
+                    return tuple(commit.turn(network, lowered.shape, recall))
                 hosted.call(turn)
                 try:
                     self.records.advance(head, revision, tenant, confirm)

@@ -8,15 +8,24 @@ At the egress hook a packet has passed functions already, so the hook cannot cho
 their hooks know both wirings, and send each packet through the egress of its own (`edges.turning`); where only one of
 the two has an egress, packets of the other pass.  When the last packet has left the old wiring, `settle` makes the
 hooks simple again.
+
+*What was learned* of a device that moves is in tables, which both wirings share: a switch of the old wiring may learn
+from the new one that a station is behind another port, and the other way round.  So that nothing is lost there either,
+(1) what the old wiring sends to the device's new port goes to the device as well; (2) the devices that move are turned
+first, so that nothing of theirs is learned any more where they were; (3) their functions forget what was
+(`Function.parted`), and flood; (4) all others are turned.  Two that swap their ports are told apart when they send.
 """
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..kernel import BpfError, Direction, Link, Program
-from . import edges
+from . import edges, grace
 from .edges import Way
 from .joins import Join, PortRef
 from .wiring import Wiring
@@ -38,7 +47,8 @@ class Beside(Wiring):
         self.heirs, self._network = plan.heirs, network
         self._leaving_ports = {str(at) for at, join in network.joins.items()
                                if plan.heirs.get(at) != at or plan.joins[at].attachment != join.attachment}
-        self.turns: list[tuple[Link, Program]] = []
+        self.turns: list[tuple[Link, Program, bool]] = []   # whether its device moves
+        self._plan = plan
         self.hooks: list[tuple[PortRef, Link]] = []         # that know both wirings
         self.made: list[Link] = []
 
@@ -55,14 +65,14 @@ class Beside(Wiring):
             self.made.append(made)
         else:
             made = found
-            self._turning(found, program)
+            self._turning(found, program, former is not None and former[0] != at)
             self._pins.again(self.joins[at].pin(at, direction), found)
         if direction == Direction.EGRESS and former is not None:
             self.hooks.append((at, made))
         return made
 
-    def _turning(self, link: Link, program: Program) -> None:
-        self.turns.append((link, Program(os.dup(program.fd), program.name, program.kind)))
+    def _turning(self, link: Link, program: Program, moves: bool = False) -> None:
+        self.turns.append((link, Program(os.dup(program.fd), program.name, program.kind), moves))
 
     def _leaving(self, at: PortRef) -> Program:
         if self.former(at) is None:
@@ -100,18 +110,58 @@ class Beside(Wiring):
     def turn(self) -> None:
         """Let packets begin in the new wiring: hooks first, so that what comes to one is known there."""
         done: list[tuple[Link, Program]] = []
-        try:
-            for link, program in sorted(self.turns, key=lambda turn: turn[0].info().attach_type != Direction.EGRESS):
+        hooks = [one for one in self.turns if one[0].info().attach_type == Direction.EGRESS]
+        entries = [one for one in self.turns if one not in hooks]
+        moved = [at for at, former in self.heirs.items() if at != former and self.joins[at].absence is None]
+
+        def turn(turns: Iterable[tuple[Link, Program, bool]]) -> None:
+            for link, program, _ in turns:
                 former = Program.from_id(link.info().program_id)
                 done.append((link, former))
                 _update(link, program)
-        except BaseException:
+
+        def back() -> None:
             for link, former in reversed(done):
                 _update(link, former)
-            raise
-        finally:
-            for _, former in done:
                 former.close()
+        with ExitStack() as undo:
+            undo.callback(back)
+            for at in moved:
+                self._reach(at, undo)
+            turn(hooks)
+            turn(one for one in entries if one[2])
+            if moved:
+                grace.wait()
+                self.part(self.heirs[at] for at in moved)
+            turn(one for one in entries if not one[2])
+            undo.pop_all()
+        for _, former in done:
+            former.close()
+
+    def _reach(self, at: PortRef, undo: ExitStack) -> None:
+        """In the old wiring, too, lead what is sent to the port of a device to come to the device."""
+        network, join = self._network, self.joins[at]
+        if at in network.joins or join.shared or self._plan.instances[at.instance].of is None:
+            return
+        network.joins[at] = replace(join, links=[])
+        undo.callback(network.instances[at.instance].lead, at.port, None)
+        try:
+            network._lead_out(at, False)
+        finally:
+            del network.joins[at]
+
+    def part(self, ports: Iterable[PortRef]) -> None:
+        """What was behind these ports is not there any more; functions that go need not know."""
+        for at in ports:
+            wanted = self._plan.instances.get(at.instance)
+            if wanted is not None and wanted.of is not None:
+                self.instances[at.instance].function.parted(at.port)
+
+    def parted(self, old_joins: Mapping[PortRef, Join]) -> list[PortRef]:
+        """The ports whose device or link has gone, but those whose device has moved: they are parted already."""
+        went_on = self.heirs.values()
+        return [at for at, join in old_joins.items() if (at not in went_on if join.peer is None else
+                                                         at not in self.joins or self.joins[at].peer != join.peer)]
 
     def settle(self) -> None:
         """Nobody walks in the old wiring any more: let hooks forget it."""
@@ -120,7 +170,7 @@ class Beside(Wiring):
                 _update(link, leaving)
 
     def close(self) -> None:
-        for _, program in self.turns:
+        for _, program, _ in self.turns:
             program.close()
         self.turns.clear()
 

@@ -197,6 +197,17 @@ class Instance:
         """Whether its image may ask for a flood."""
         return any(compiled.image.floods for compiled in self.loaded.compiled.values())
 
+    def close_but(self, joined: set[int]) -> None:
+        """Lead nothing out of any port but these: who died in the middle of a change has led something there."""
+        for key, _ in list(self.loaded.slots.items()):
+            slot = int.from_bytes(key, "little")
+            for base in self.loaded.bases.values():
+                if base <= slot < base + self.function.spec().port_count and slot - base not in joined:
+                    self.loaded.slots.delete(key)
+        for port, (device, _) in enumerate(self.members_of(self.ports)):
+            if device and port not in joined:
+                self.member(port, 0)
+
     def flood_by(self, program: Program) -> None:
         """What happens to a packet that is flooded."""
         self._store(INGRESS, FLOOD_SLOT, program)

@@ -198,6 +198,7 @@ class Network(Wiring):
             raise ValueError(f"{at} is linked to {join.peer}, not attached to a device: use unlink")
         self._part(at)
         self._keep()
+        self.instances[at.instance].function.parted(at.port)
 
     def link(self, a: str | PortRef, b: str | PortRef) -> None:
         """Join two ports, of one function or of two."""
@@ -215,6 +216,8 @@ class Network(Wiring):
             raise ValueError(f"{at} is attached to a device, not linked: use detach")
         self._part(at, join.peer)
         self._keep()
+        for end in (at, join.peer):
+            self.instances[end.instance].function.parted(end.port)
 
     def insert(self, link: str | PortRef, towards: str, away: str) -> None:
         """Put a two-port function on a link: `towards` is its port that faces the given end."""
@@ -573,6 +576,8 @@ class Network(Wiring):
         for at, join in self.joins.items():
             if join.peer is not None:
                 self._lead(at, join.peer)
+        for name, instance in self.instances.items():
+            instance.close_but({at.port for at in self.joins if at.instance == name})
         self._mending.adopt()
         # Packets may have been led into what a change that was not completed has left.
         grace.wait()

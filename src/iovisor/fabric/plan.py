@@ -56,7 +56,9 @@ class Plan(Network):
         if planned.of is None:
             planned.function.reconfigure(**values)
         else:
-            planned.config = (planned.config or planned.function.config).replaced(**values)
+            was = planned.function.config
+            former = was if planned.kind is None else upgrade.configured(was, planned.kind).config
+            planned.config = (planned.config or former).replaced(**values)
 
     def upgrade(self, name: str, kind: type[Function] | None = None) -> Function:
         planned = self.instances[self._instance(name).name]
@@ -66,6 +68,8 @@ class Plan(Network):
             adoption.named(kind)
         planned.kind = kind or type(planned.function)
         upgrade.check(name, planned.function, planned.kind)
+        if planned.config is not None:
+            planned.config = upgrade.configured(planned.config, planned.kind).config
         return planned.function
 
     def attach_all(self, wanted: Mapping[str | PortRef, Attachment]) -> list[Edge]:

@@ -155,14 +155,15 @@ def _instances(network: Network, plan: Plan, names: set[str], beside: Beside,
             network._touched.add(of)
             instance = of.beside(beside.generation)
             undo.callback(instance.retreat)
-            if wanted.config is not None:
-                undo.callback(of.function.reconfigure, of.function.config)
-                of.function.reconfigure(wanted.config)
             if wanted.kind is not None:
-                conversions = upgrade.take_over(instance, wanted.kind)
+                conversions = upgrade.take_over(instance, wanted.kind, config=wanted.config)
                 undo.callback(_discard, instance, of)
+                undo.callback(instance.function.reconfigure, upgrade.configured(of.function.config, wanted.kind).config)
                 converting.append((of, of.function, conversions))
             else:
+                if wanted.config is not None:
+                    undo.callback(of.function.reconfigure, of.function.config)
+                    of.function.reconfigure(wanted.config)
                 with instance.renewing():
                     pass
         beside.instances[name] = instance
@@ -307,6 +308,7 @@ def _take_down(network: Network, beside: Beside, formers: list[Instance], gone: 
     part(Direction.EGRESS)                      # not before: what is flooded would leave past its egress
     with step():                                # if not: hooks that know both wirings are right as well
         beside.settle()
+    beside.part(beside.parted(old_joins))
     for join in old_joins.values():
         if join.wire:
             network._around.give(join.wire)

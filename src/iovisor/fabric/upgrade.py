@@ -8,7 +8,7 @@ stays as it is.
 
 The new function is made from the old one's configuration, so a new kind may add fields that have defaults.  Its own
 initial tables are thrown away, but for those the old kind has not; then `configure(old, new)` runs if the
-configurations differ.
+configurations differ, with None for an old one that lacks fields of the new.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from ..compiler.driver import compile
 from ..kernel import KernelError
+from ..language.configuration import Config
 from ..language.errors import ConfigError
 from ..language.function import Function, move
 from ..language.migration import Migration, layout, migration
@@ -28,10 +29,11 @@ from .instance import EGRESS, Instance
 
 
 def take_over(instance: Instance, kind: type[Function], inline: Sequence[int] = (),
-              ready: Callable[[], None] = lambda: None) -> list[Conversion]:
+              ready: Callable[[], None] = lambda: None, config: Config | None = None) -> list[Conversion]:
     """Make `kind` the function of `instance`, with its programs behind the doors; nothing has changed if that fails.
 
-    `ready` is called when all is loaded, and no packet has met it.  The caller calls `finish` with what this answers.
+    With a `config`, it is configured so at once.  `ready` is called when all is loaded, and no packet has met it.  The
+    caller calls `finish` with what this answers.
     ValueError: the new kind does not fit in the old one's place, or an entry could not be converted.
     """
     old, loaded = instance.function, instance.loaded
@@ -59,9 +61,13 @@ def take_over(instance: Instance, kind: type[Function], inline: Sequence[int] = 
         for conversion in converting:
             conversion.copy()
         loaded.function, loaded.compiled = fresh, compiled
+        kept, fresh.config = fresh.config, config or fresh.config
         with instance.renewing(inline):
-            if bytes(old.config.record()) != bytes(fresh.config.record()):
-                fresh.configure(old.config, fresh.config)
+            fresh.config = kept
+            if bytes(old.config.record()) != bytes(kept.record()):
+                fresh.configure(old.config if kept.types.keys() <= old.config.types.keys() else None, kept)
+            if config is not None:
+                fresh.reconfigure(config)
             ready()
     except BaseException:
         loaded.function, (loaded.compiled, loaded.homes, loaded.maps) = old, former
@@ -106,10 +112,15 @@ def check(name: str, old: Function, kind: type[Function]) -> tuple[Function, dic
     if [e.__name__ for e in was.events] != [e.__name__ for e in would.events]:
         raise ValueError(f"{name}: {was.name} and {would.name} do not punt the same events")
     try:
-        fresh = kind(**{field: getattr(old.config, field) for field in old.config.types if field in would.config.types})
+        fresh = configured(old.config, kind)
     except ConfigError as error:
         raise ValueError(f"{name}: {kind.__name__} does not take this configuration: {error}") from error
     return fresh, *_plan(name, old, fresh)
+
+
+def configured(old: Config, kind: type[Function]) -> Function:
+    """A function with what of an old configuration there is in the new kind's.  ConfigError: it does not stand."""
+    return kind(**{field: getattr(old, field) for field in old.types if field in kind.spec().config.types})
 
 
 def _plan(instance: str, old: Function, fresh: Function) -> tuple[dict[str, Migration], set[str]]:

@@ -174,8 +174,8 @@ class Wiring:
                 if error.errno != errno.ESTALE:
                     raise
 
-    def _lead_out(self, at: PortRef) -> None:
-        """Lead packets from a port to its device."""
+    def _lead_out(self, at: PortRef, copies: bool = True) -> None:
+        """Lead packets from a port to its device; without `copies`, only those that are for this port alone."""
         instance, join = self.instances[at.instance], self.joins[at]
         edge = join.edge
         assert edge is not None
@@ -201,9 +201,10 @@ class Wiring:
                         instance.lead(at.port, output, passed, inline)
                 else:
                     instance.lead(at.port, output)
-            if join.links or not instance.has_egress:       # else copies wait for the device's hook: see `_open`
+            if copies and (join.links or not instance.has_egress):  # or they wait for the device's hook: see `_open`
                 self._copy_to(at)
-        self._tell_flood(instance, at.port)
+        if copies:
+            self._tell_flood(instance, at.port)
 
     def _copy_to(self, at: PortRef) -> None:
         """Let floods reach a port's device."""

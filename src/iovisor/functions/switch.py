@@ -492,6 +492,9 @@ class Switch(Function):
         self.forget(lambda _, station: moment - station.seen > self.config.ageing)
         self.recount()
 
+    def parted(self, port: int) -> None:
+        self.flush(port)
+
     @action
     def flush(self, port: int | None = None) -> int:
         """Forget what was learned, behind one port or behind all; answers how many."""

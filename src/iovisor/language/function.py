@@ -137,6 +137,10 @@ class Function:
         those it declares; what it says is asked when a port is attached and when the configuration changes."""
         return None
 
+    def parted(self, port: int) -> None:
+        """What was behind a port is not there any more: forget what was learned of it.  Called when a device or a link
+        goes from the port, or to another one."""
+
     # -- running ---------------------------------------------------------------------------------------------------
 
     def run(self, pkt: Packet, entry: str = "ingress") -> Verdict:
