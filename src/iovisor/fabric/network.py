@@ -198,7 +198,7 @@ class Network(Wiring):
             raise ValueError(f"{at} is linked to {join.peer}, not attached to a device: use unlink")
         self._part(at)
         self._keep()
-        self.instances[at.instance].function.parted(at.port)
+        self._parted(at)
 
     def link(self, a: str | PortRef, b: str | PortRef) -> None:
         """Join two ports, of one function or of two."""
@@ -216,8 +216,7 @@ class Network(Wiring):
             raise ValueError(f"{at} is attached to a device, not linked: use detach")
         self._part(at, join.peer)
         self._keep()
-        for end in (at, join.peer):
-            self.instances[end.instance].function.parted(end.port)
+        self._parted(at, join.peer)
 
     def insert(self, link: str | PortRef, towards: str, away: str) -> None:
         """Put a two-port function on a link: `towards` is its port that faces the given end."""
@@ -484,6 +483,12 @@ class Network(Wiring):
         """Frames that were bytes in between, onto a wire: what devices would have done is done."""
         for part in segments(frame, segment):
             self._around.send(finished(part), wire)
+
+    def _parted(self, *ports: PortRef) -> None:
+        """Let functions forget what was behind these ports."""
+        for at in ports:
+            self._instance(at.instance).function.parted(at.port)
+        self._rest()
 
     def _close(self, instance: Instance) -> None:
         for wire in (*instance.entrances.values(), *instance.exits.values()):

@@ -147,6 +147,9 @@ class Plan(Network):
     def _open(self, at: PortRef) -> None:
         pass
 
+    def _parted(self, *ports: PortRef) -> None:
+        pass
+
     def _close(self, instance: Instance) -> None:
         pass
 
