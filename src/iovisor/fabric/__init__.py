@@ -3,7 +3,7 @@
     edges           the programs between functions, a dozen instructions each
     instance        one function in the kernel, and the slots that lead to it and away from it
     wiring          what leads where, and how it is turned
-    network         the whole: links, devices, insertion, change under traffic
+    network         the whole: links, devices, insertion, change under traffic; observed: what it shows
     attachments     what ports are attached to, as data: cables, TAPs, devices, shares of them
     devices         makes and finds them, and gives them back as they were; removal: devices that go together
     shares          several networks and the host on one device
