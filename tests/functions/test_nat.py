@@ -165,6 +165,55 @@ CASES: dict[str, list[Step]] = {
     "IPv4 with options": [out(X, FAR, ask(), options=bytes([1, 1, 1, 0]))],
 }
 
+HOP, HOP6, NEAR, NEAR6 = "203.0.113.1", "2001:db8:a::1", "10.0.0.254", "fd00::fe"
+
+
+def told(step: Step, kind: int = 3, code: int = 3, length: int = 1000, reason: int = 0, hop: str = HOP,
+         rest: int = 0, changed: bytes = b"") -> Step:
+    """An error from outside about a packet that went out: it quotes what left, and should quote what came."""
+    six = step.frame[12:14] == b"\x86\xdd"
+    error = icmp6(type=kind, code=code, rest=rest) if six else icmp(type=kind, code=code, rest=rest)
+    seen, sent = ((changed or step.becomes)[14:14 + length], step.frame[14:14 + length])
+    if six:
+        return back(HOP6, OURS6, error / seen, X6, error / sent, reason)
+    return back(hop, OURS, error / seen, X, error / sent, reason)
+
+
+def said(step: Step, kind: int = 3, code: int = 3, length: int = 1000, near: str = "", reason: int = 0) -> Step:
+    """An error from inside about a packet that came in: it quotes what arrived, and should quote what was sent."""
+    six = step.frame[12:14] == b"\x86\xdd"
+    error = icmp6(type=kind, code=code) if six else icmp(type=kind, code=code)
+    return out(near or (X6 if six else X), FAR6 if six else FAR, error / step.becomes[14:14 + length],
+               error / step.frame[14:14 + length], reason)
+
+
+ASKED, ASKED6, PINGED, PINGED6 = out(X, FAR, ask()), out(X6, FAR6, ask()), out(X, FAR, ping(7)), out(X6, FAR6, ping6(7))
+ANSWERED, ANSWERED6 = back(FAR, OURS, ANSWER, X), back(FAR6, OURS6, ANSWER, X6)
+SENT = out(X, FAR, client(A, 101, 501, 100))
+SENT6 = out(X6, FAR6, client(S, 100))
+
+CASES |= {
+    "10 port unreachable": [ASKED, told(ASKED)],
+    "10 quoting eight bytes": [ASKED, told(ASKED, length=28), *opened(), SENT, told(SENT, 3, 1, 28)],
+    "11 too big, with its MTU": [*opened(), SENT, told(SENT, 3, 4, rest=1400), told(SENT, 3, 4, 68, rest=1400)],
+    "12 time exceeded": [*opened(), SENT, told(SENT, 11, 0), PINGED, told(PINGED, 11, 0), told(PINGED, 11, 0, 28)],
+    "12 v6": [ASKED6, told(ASKED6, 3, 0), PINGED6, told(PINGED6, 3, 0), SENT6, told(SENT6, 2, 0, rest=1280),
+              told(SENT6, 1, 4, 48)],
+    "10 UDP without a checksum": [out(X, FAR, ask(checksum=0)), told(out(X, FAR, ask(checksum=0)))],
+    "13 an error ends nothing": [ASKED, told(ASKED), ANSWERED, ASKED, *opened(), SENT, told(SENT, 3, 1),
+                                 back(FAR, OURS, server(A, 501, 201), X)],
+    "14 a forged error": [ASKED, told(out(X, FAR, ask(5001)), reason=Unbound.UNMAPPED),
+                          told(out(X, OTHER, ask()), reason=Untracked.UNRELATED), *opened(),
+                          told(out(X, FAR, client(A, 90_000, 501)), reason=Untracked.UNRELATED),
+                          back(HOP, OURS, icmp(type=3) / ANSWERED.frame[14:], X, reason=Untracked.UNRELATED),
+                          back(HOP, OURS, icmp(type=3) / b"nothing much of a packet", X, reason=Unreadable.MALFORMED)],
+    "14 a redirect": [ASKED, told(ASKED, 5, reason=Reason.NOT_TRANSLATABLE)],
+    "15 an error from inside": [ASKED, ANSWERED, said(ANSWERED), said(ANSWERED, length=28)],
+    "15 from a router inside": [ASKED, ANSWERED, said(ANSWERED, 11, 0, near=NEAR)],
+    "15 v6": [ASKED6, ANSWERED6, said(ANSWERED6, 1, 4), said(ANSWERED6, 3, 0, near=NEAR6)],
+    "15 about nothing": [ASKED, said(back(OTHER, OURS, ANSWER, X), reason=Untracked.UNRELATED)],
+}
+
 
 def ours(**more: Any) -> Nat:
     return Nat(addresses=[OURS, OURS6], **more)
@@ -347,7 +396,9 @@ STATIC: list[dict[str, Any]] = [{"outside": OURS, "inside": "10.0.0.80", "protoc
           {"outside": OURS, "inside": "10.0.0.91", "protocol": "udp", "outside_ports": "7000-7009",
            "inside_ports": "100-109"},
           {"outside": "192.0.2.50", "inside": "10.0.0.50"},
-          {"outside": "2001:db8::50", "inside": "fd00::50"}]
+          {"outside": "2001:db8::50", "inside": "fd00::50"},
+          {"outside": "2001:db8::60", "inside": "fd00::60", "protocol": "udp", "outside_ports": 7000,
+           "inside_ports": 100}]
 
 
 def fixed() -> Nat:
@@ -385,6 +436,25 @@ FIXED: dict[str, list[Step]] = {
         turned("10.0.0.80", OURS, server(S | A, 9, 2), OURS, X, server(S | A, 9, 2, src=8080)),
         turned(X, OURS, client(A, 2, 10, 5, dst=8080), OURS, "10.0.0.80", client(A, 2, 10, 5))],
     "a hairpin to itself": [turned("10.0.0.90", OURS, ask(6001, 6001), OURS, "10.0.0.90", ask(6001, 6001))],
+    "an error about a forwarded port": [
+        back(FAR, OURS, ask(1, 7009), "10.0.0.91", ask(1, 109)),
+        out("10.0.0.91", FAR, icmp(type=3, code=3) / packet(FAR, "10.0.0.91", ask(1, 109), True)[14:],
+            icmp(type=3, code=3) / packet(FAR, OURS, ask(1, 7009), True)[14:])],
+    "an error about a hairpin": [
+        turned(X, OURS, ask(5000, 7009), OURS, "10.0.0.91", ask(5000, 109)),
+        turned("10.0.0.91", OURS, icmp(type=3, code=3) / packet(OURS, "10.0.0.91", ask(5000, 109), True)[14:], OURS, X,
+               icmp(type=3, code=3) / packet(X, OURS, ask(5000, 7009), False)[14:])],
+    "an error about a whole address": [
+        out("10.0.0.50", FAR, bytes(8), ours="192.0.2.50", proto=47),
+        back(HOP, "192.0.2.50", icmp(type=3, code=2) / packet("192.0.2.50", FAR, bytes(8), False, proto=47)[14:],
+             "10.0.0.50", icmp(type=3, code=2) / packet("10.0.0.50", FAR, bytes(8), False, proto=47)[14:])],
+    "errors about a forwarded port, v6": [
+        back(FAR6, "2001:db8::60", ask(1, 7000), "fd00::60", ask(1, 100)),
+        out("fd00::60", FAR6, icmp6(type=1, code=4) / packet(FAR6, "fd00::60", ask(1, 100), True)[14:],
+            icmp6(type=1, code=4) / packet(FAR6, "2001:db8::60", ask(1, 7000), True)[14:], ours="2001:db8::60"),
+        out("fd00::60", FAR6, ask(100, 1), ask(7000, 1), ours="2001:db8::60"),
+        back(HOP6, "2001:db8::60", icmp6(type=3) / packet("2001:db8::60", FAR6, ask(7000, 1), False)[14:], "fd00::60",
+             icmp6(type=3) / packet("fd00::60", FAR6, ask(100, 1), False)[14:])],
     "a hairpin to nobody": [turned(X, OURS, ask(5000, 99), OURS, Y, ask(), Unbound.UNMAPPED)],
     "a neighbor of ours": [out(X, "192.0.2.20", ask()), back("192.0.2.20", OURS, ANSWER, X)],
 }

@@ -35,6 +35,16 @@ class Ends(Header):
     checksum: u16
 
 
+class Query(Header):
+    """The same of ICMP queries."""
+
+    type: u8
+    code: u8
+    checksum: u16
+    id: u16
+    sequence: u16
+
+
 class TcpRest(Header):
     """What may be quoted behind them of TCP."""
 
@@ -75,6 +85,16 @@ def change_ends(pkt: Packet, message: Message, ends: Ends, protocol: u8, address
 
 
 @inline
+def change_query(message: Message, query: Query, addresses: u64, id: u16, more: u64) -> None:
+    """The same of a quoted query: give it another identifier.  In ICMP its checksum is not of any address."""
+    change = 0xffff - query.id + id
+    fresh = finish((~query.checksum & 0xffff) + change + addresses)
+    message.checksum = finish((~message.checksum & 0xffff) + change + (~query.checksum & 0xffff) + fresh + more)
+    query.checksum = fresh
+    query.id = id
+
+
+@inline
 def requote4(pkt: Packet, message: Message, inner: IPv4, ends: Ends, source: ipv4, source_port: u16,
              destination: ipv4, destination_port: u16) -> None:
     """Give the quoted packet these ends."""
@@ -83,4 +103,4 @@ def requote4(pkt: Packet, message: Message, inner: IPv4, ends: Ends, source: ipv
     pkt.rewrite(inner, under=None, src=source, dst=destination)
 
 
-__all__ = ["Ends", "Message", "change_ends", "of_halves", "requote4"]
+__all__ = ["Ends", "Message", "Query", "change_ends", "change_query", "of_halves", "requote4"]

@@ -56,6 +56,10 @@ the same parity where one is near.  One inside address is always seen under the 
 *Filtering* (RFC 4787 section 5).  With `address_dependent`, an address that a binding has sent to may send to it from
 any port; with `port_dependent`, only from where it was sent to; with `endpoint_independent`, everybody may.
 
+*ICMP errors* pass both ways if they quote what a connection sent of late, and go to who sent it.  The quoted packet is
+translated as well, every checksum kept right; an error from a router inside is seen under the address of the endpoint
+it is about (RFC 5508 section 4).  No error ends a binding.
+
 *Hairpins.*  What an inside host sends to an outside address of ours goes back inside, with the outside address of who
 sent it.  The frame returns to the station it came from.
 
@@ -94,7 +98,7 @@ None but those of drops.
 | `TAGGED` | has a VLAN tag |
 | `NOT_IP` | is neither IP nor ARP |
 | `GROUP` | is for a group, for everybody, or has a link-local address |
-| `NOT_TRANSLATABLE` | is ICMP, but no query |
+| `NOT_TRANSLATABLE` | is ICMP, but neither a query nor an error that hosts act upon, or an error in fragments |
 | `NO_PORTS` | is of a protocol without ports, and its address has no static binding |
 | `NO_ADDRESS` | is of a family that has outside addresses for static bindings alone |
 | `EXHAUSTED` | would need a port, and none of its outside address is free, or no room for the binding |
@@ -114,7 +118,7 @@ None but those of drops.
 | `OUT_OF_WINDOW` | is beyond the window, or older than one |
 | `UNSENT_ACK` | acknowledges what was not sent |
 | `UNASKED` | is an ICMP reply to no request, or from the wrong end |
-| `UNRELATED` | is an ICMP error about no connection here |
+| `UNRELATED` | is an ICMP error about no connection here, or not to who sent what it quotes |
 | `FULL` | would establish a connection more than `connections` |
 | `QUOTA` | would establish a connection more than its source may have |
 
@@ -125,7 +129,7 @@ the static ones.
 
 ## Limits
 
-ICMP errors are not translated yet.  A fragment before its first is lost.  Groups are not translated.  What a protocol
+A fragment before its first is lost.  Groups are not translated.  What a protocol
 carries of addresses (FTP, SIP) is not looked at.  Bindings and connections that ended are removed by the control path,
 every ten seconds: without it ports are used up in the end.  A changed `connections`, `bindings` or another room needs
 another instance.  TC only.

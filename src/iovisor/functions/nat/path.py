@@ -56,16 +56,21 @@ from iovisor.parts.connections import (
     train_of,
 )
 from iovisor.parts.outside import BindingsConfig
+from iovisor.parts.quotation import Ends, Message, Query, change_ends, change_query, of_halves
 from iovisor.parts.reading import (
+    MAPPED,
     IPv6Halves,
     Unreadable,
     extensions,
     internet4,
+    is_error,
     is_message,
     is_reply,
+    is_request,
     is_whole,
     request_of,
 )
+from iovisor.wire.checksum import finish
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import IcmpEcho
 from iovisor.wire.icmp6 import Icmp6Echo, is_discovery
@@ -106,8 +111,11 @@ class Way(Record):
     real_lower: u64
     shown_upper: u64
     shown_lower: u64
+    from_upper: u64
+    from_lower: u64
     since: time
     identity: u32
+    sequence: u32
     length: u16
     one: u16
     two: u16
@@ -122,6 +130,7 @@ class Way(Record):
     first: u8
     later: u8
     ours: u8
+    about: u8               # of an error: where the quoted transport header lies, from the message on; or zero
 
 
 class NatConfig(ConnectionsConfig, BindingsConfig):
@@ -198,7 +207,7 @@ class Path(Function):
 
         # Ports as the wire has them.  An identifier of queries is a port of who asks.
         tcp = None
-        way.one, way.two, way.kind, way.reply, way.scale = 0, 0, 0, 0, 0
+        way.one, way.two, way.kind, way.reply, way.scale, way.about = 0, 0, 0, 0, 0, 0
         flow = self.flows[0]
         flow.protocol = protocol
         if offset != 0:
@@ -224,13 +233,18 @@ class Path(Function):
                 return drop(Unreadable.MALFORMED)
             if protocol == IpProtocol.ICMP6 and is_discovery(query.type) and hops == ON_LINK and more == 0:
                 return self.onward(pkt)
-            way.kind = request_of(query.type, protocol)
-            require(way.kind != 0, Reason.NOT_TRANSLATABLE)
-            way.reply = is_reply(query.type, protocol)
-            if way.reply:
-                way.two = query.id
+            if is_error(protocol, query.type):
+                require(more == 0, Reason.NOT_TRANSLATABLE)
+                self.read_quotation(pkt, way)
+                flow.protocol = way.protocol
             else:
-                way.one = query.id
+                way.kind = request_of(query.type, protocol)
+                require(way.kind != 0, Reason.NOT_TRANSLATABLE)
+                way.reply = is_reply(query.type, protocol)
+                if way.reply:
+                    way.two = query.id
+                else:
+                    way.one = query.id
         if ip6 is not None:
             require(way.destination_upper >> 56 != 0xff and way.source_upper >> 54 != 0x3fa
                     and way.destination_upper >> 54 != 0x3fa, Reason.GROUP)
@@ -243,7 +257,7 @@ class Path(Function):
             ours = self.bindings.is_ours(way.destination_upper, way.destination_lower)
         way.ours, way.slot, way.since = ours, 0, 0
         end = self.bindings.ends[0]
-        end.protocol = protocol
+        end.protocol = way.protocol
         end.upper, end.lower, end.port = way.destination_upper, way.destination_lower, way.two
         if ours:
             binding = self.bindings.behind(end)
@@ -268,6 +282,8 @@ class Path(Function):
 
         entry = self.connections.find(flow)
         way.own_slot, way.own_port = 0, way.one
+        if entry is None and way.about != 0:
+            return drop(Untracked.UNRELATED)
         if entry is None and pkt.port == self.inside:
             require(way.reply == 0, Untracked.UNASKED)
             if tcp is not None:
@@ -282,7 +298,9 @@ class Path(Function):
         fresh = self.opened[0]
         if entry is not None:
             known = 1
-            if tcp is not None:
+            if way.about != 0:
+                require(self.connections.quotes(entry, 1 - b, way.protocol, way.sequence), Untracked.UNRELATED)
+            elif tcp is not None:
                 outcome = self.connections.segment(entry, b, tcp, way.length, way.scale)
                 require(outcome <= REOPENED, outcome)
                 known = 0 if outcome == REOPENED else 1
@@ -326,7 +344,7 @@ class Path(Function):
             else:
                 fresh.a_slot, fresh.a_port, fresh.b_slot, fresh.b_port = way.own_slot, way.own_port, way.slot, way.two
             outcome = self.connections.open(flow, fresh)
-        elif entry is not None:
+        elif entry is not None and way.about == 0:
             due, state = self.connections.is_due(entry), entry.state
             outcome = self.connections.settle(flow, entry)
             if due or outcome in (LASTS, ENDED):
@@ -337,7 +355,12 @@ class Path(Function):
             self.connections.fragments.put(flow, Selectors(a_port=way.one, b_port=way.two, kind=way.kind,
                                                            reply=way.reply))
 
-        if ip4 is not None:
+        if way.about != 0:
+            if ip4 is not None:
+                self.requote4(pkt, ip4, way)
+            elif ip6 is not None:
+                self.requote6(pkt, ip6, way)
+        elif ip4 is not None:
             source, destination = way.shown_lower & WORD, way.real_lower & WORD
             if tcp is not None:
                 pkt.rewrite(ip4, under=tcp, src=source, dst=destination)
@@ -382,6 +405,89 @@ class Path(Function):
             eth.dst = eth.src
             eth.src = here
         return forward(self.inside)
+
+    # -- ICMP errors -------------------------------------------------------------------------------------------------
+
+    def read_quotation(self, pkt: Packet, way: Way) -> None:
+        """Take an error for an answer to the packet it quotes: that one's ends, turned round.  The cursor stands before
+        the message and stays."""
+        way.about = 28
+        if way.protocol == IpProtocol.ICMP:
+            ip = pkt.peek(IPv4, 8)
+            if ip is None or ip.version != 4 or ip.ihl < 5:
+                return self.refuse(Unreadable.MALFORMED)
+            require(MAPPED | ip.src == way.destination_lower and ip.offset == 0, Untracked.UNRELATED)
+            way.source_upper, way.source_lower, way.protocol = 0, MAPPED | ip.dst, ip.proto
+            way.about = 8 + ip.ihl * 4
+        else:
+            ip6 = pkt.peek(IPv6Halves, 8)
+            if ip6 is None or ip6.version != 6:
+                return self.refuse(Unreadable.MALFORMED)
+            require(ip6.source_upper == way.destination_upper and ip6.source_lower == way.destination_lower,
+                    Untracked.UNRELATED)
+            way.source_upper, way.source_lower, way.protocol = ip6.destination_upper, ip6.destination_lower, ip6.next
+            way.about = 48
+        at = way.about & 0x7f
+        require(way.length >= at + 8, Unreadable.MALFORMED)
+        way.sequence = pkt.u32(at + 4)
+        if is_message(way.protocol):
+            type, id = pkt.u8(at), pkt.u16(at + 4)
+            way.kind = request_of(type, way.protocol)
+            require(way.kind != 0, Untracked.UNRELATED)
+            way.reply = is_request(type, way.protocol)
+            if way.reply:
+                way.two = id
+            else:
+                way.one = id
+        elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
+            way.one, way.two = pkt.u16(at + 2), pkt.u16(at)
+
+    def refuse(self, reason: int) -> None:
+        """Reject the packet."""
+        require(False, reason)
+
+    def requote4(self, pkt: Packet, ip: IPv4, way: Way) -> None:
+        """Translate an error and what it quotes.  The quoted sender is who gets the error."""
+        message, inner = pkt.parse(Message, IPv4)
+        pkt.skip(max(way.about - 28, 0))
+        source, destination = way.real_lower & WORD, way.shown_lower & WORD
+        if is_message(way.protocol):
+            query = pkt.parse(Query)
+            change_query(message, query, 0, way.own_port | way.real_port, 0)
+        elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
+            ends = pkt.parse(Ends)
+            addresses = 2 * WORD - inner.src - inner.dst + source + destination
+            change_ends(pkt, message, ends, way.protocol, addresses, way.real_port, way.own_port, 0)
+        pkt.rewrite(inner, under=None, src=source, dst=destination)
+        pkt.rewrite(ip, under=None, src=destination if way.own_slot != 0 else ip.src, dst=source)
+
+    def requote6(self, pkt: Packet, ip: IPv6Halves, way: Way) -> None:
+        """The same.  Sums are kept from falling below zero by multiples of 0xffff, which count as nothing."""
+        message, inner = pkt.parse(Message, IPv6Halves)
+        if way.own_slot == 0:
+            way.from_upper, way.from_lower = ip.source_upper, ip.source_lower
+        else:
+            way.from_upper, way.from_lower = way.shown_upper, way.shown_lower
+        addresses = (12 * WORD - of_halves(inner.source_upper, inner.source_lower)
+                     - of_halves(inner.destination_upper, inner.destination_lower)
+                     + of_halves(way.real_upper, way.real_lower) + of_halves(way.shown_upper, way.shown_lower))
+        more = (12 * WORD - of_halves(ip.source_upper, ip.source_lower)
+                - of_halves(ip.destination_upper, ip.destination_lower)
+                + of_halves(way.from_upper, way.from_lower) + of_halves(way.real_upper, way.real_lower)) + addresses
+        if is_message(way.protocol):
+            query = pkt.parse(Query)
+            change_query(message, query, addresses, way.own_port | way.real_port, more)
+        elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
+            ends = pkt.parse(Ends)
+            change_ends(pkt, message, ends, way.protocol, addresses, way.real_port, way.own_port, more)
+        else:
+            message.checksum = finish((~message.checksum & 0xffff) + more)
+        pkt.rewrite(inner, under=None, source_upper=way.real_upper, source_lower=way.real_lower,
+                    destination_upper=way.shown_upper, destination_lower=way.shown_lower)
+        pkt.rewrite(ip, under=None, source_upper=way.from_upper, source_lower=way.from_lower,
+                    destination_upper=way.real_upper, destination_lower=way.real_lower)
+
+    # -- the rest ----------------------------------------------------------------------------------------------------
 
     def renew(self, way: Way, state: u8, outcome: int) -> None:
         """Let the bindings of a connection live as long as it does; that of one that ended, no longer than that."""
