@@ -79,12 +79,14 @@ class Family(Component, Generic[A, R, M, N]):
         return route.kind == kind and route.port == port
 
     def expect(self, port: int, check: int, source: Any) -> None:
-        """Reject what cannot have come from where it says (RFC 3704 sections 2.2 and 2.4)."""
-        back = self.routes.get(source)
-        if back is None or back.kind > RouteKind.GROUP:
-            require(False, Reason.SPOOFED)
-        elif check == ReversePath.STRICT and back.kind != RouteKind.GROUP:
-            require(back.port == port, Reason.SPOOFED)
+        """Reject what says that it comes from the router itself, and, if asked to, what cannot have come from where it
+        says (RFC 3704 sections 2.2 and 2.4)."""
+        kind, back, _group, _gateway = self.find_main(source)
+        require(kind != RouteKind.LOCAL, Reason.MARTIAN_SOURCE)
+        if check != ReversePath.OFF:
+            require(kind <= RouteKind.GROUP, Reason.SPOOFED)
+            if check == ReversePath.STRICT and kind != RouteKind.GROUP:
+                require(back == port, Reason.SPOOFED)
 
     # -- neighbors, in the data path ---------------------------------------------------------------------------------
 

@@ -70,7 +70,6 @@ from .tables import (
     Reason,
     Recent4,
     Recent6,
-    ReversePath,
     Route4,
     Route6,
     RouteKind,
@@ -160,13 +159,12 @@ class Path(Function):
         else:
             require(checksum.ipv4_is_right(pkt, ip), Reason.CHECKSUM)
         require(not is_martian_source4(ip.src), Reason.MARTIAN_SOURCE)
+        self.v4.expect(pkt.port, link.reverse_path, ip.src)
         kind, port, group, gateway = self.v4.find(ip.dst, self.policy(pkt, link, 4, ip.src))
         if kind == RouteKind.LOCAL:
             return self.local4(pkt, eth, ip, link, done)
         require(not is_martian_destination4(ip.dst), Reason.MARTIAN_DESTINATION)
         require(ip.src >> 16 != LINK_LOCAL4, Reason.MARTIAN_SOURCE)
-        if link.reverse_path != ReversePath.OFF and kind != RouteKind.NONE:
-            self.v4.expect(pkt.port, link.reverse_path, ip.src)
         require(kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
         if ip.ihl > 5 and done == 0 and kind != RouteKind.NONE:
             return punt(Slow(what=Work.OPTIONS, version=4))
@@ -280,14 +278,16 @@ class Path(Function):
         require(ip.version == 6 and ip.length + 54 <= len(pkt), Reason.MALFORMED)
         require(ip.src > 1 and not is_multicast(ip.src), Reason.MARTIAN_SOURCE)
         require(ip.dst > 1 and not is_multicast(ip.dst), Reason.MARTIAN_DESTINATION)
+        if is_link_local(ip.src):
+            require(ip.src != link.link_local, Reason.MARTIAN_SOURCE)
+        else:
+            self.v6.expect(pkt.port, link.reverse_path, ip.src)
         if is_link_local(ip.dst):
             require(ip.dst == link.link_local, Reason.MARTIAN_DESTINATION)
             return self.local6(pkt, eth, ip, link, done)
         kind, port, group, gateway = self.v6.find(ip.dst, self.policy(pkt, link, 6, ip.src))
         if kind == RouteKind.LOCAL:
             return self.local6(pkt, eth, ip, link, done)
-        if link.reverse_path != ReversePath.OFF and kind != RouteKind.NONE and not is_link_local(ip.src):
-            self.v6.expect(pkt.port, link.reverse_path, ip.src)
         require(kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
         if ip.next == IpProtocol.HOP_BY_HOP and done == 0 and kind != RouteKind.NONE:
             return punt(Slow(what=Work.OPTIONS, version=6))
