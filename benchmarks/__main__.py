@@ -1,6 +1,7 @@
 """`make bench`: measure, compare with the bars, and write `README.md`.
 
-    python -m benchmarks [generated] [latency] [throughput] [edges] [fairness] [provisioning] [--rounds N]
+    python -m benchmarks [generated] [latency] [switching] [routing] [filtering100] [filtering10000] [prefixes]
+                         [edges] [fairness] [provisioning] [--rounds N]
 
 Sections that are not named are taken from the last run (`results.json`), so that one may be repeated alone.
 """
@@ -42,10 +43,18 @@ def latency(rounds: int) -> dict[str, Any]:
     return dict(measure(max(rounds // 4, 3)))
 
 
-def throughput(rounds: int) -> dict[str, Any]:
-    from .throughput import measure
-    switch, bridge, ratio = measure(max(rounds // 5, 3))
-    return {"switch": switch, "bridge": bridge, "ratio": ratio}
+def beside(name: str) -> Callable[[int], dict[str, Any]]:
+    """Ours beside the kernel's own: see yardsticks.py."""
+    def section(rounds: int) -> dict[str, Any]:
+        from .rivals import RIVALS
+        from .yardsticks import measure
+        return dict(measure(RIVALS[name], max(rounds // 8, 3)))
+    return section
+
+
+def prefixes(rounds: int) -> dict[str, Any]:
+    from .prefixes import measure
+    return dict(measure(max(rounds // 4, 3)))
 
 
 def edges(rounds: int) -> dict[str, Any]:
@@ -63,8 +72,12 @@ def provisioning(rounds: int) -> dict[str, Any]:
     return dict(measure(rounds=max(rounds // 2, 3)))
 
 
+BESIDE = {"switching": "Beside Linux: switch and bridge", "routing": "Beside Linux: router and routing",
+          "filtering100": "Beside Linux: router with firewall, and routing with nftables, 100 rules",
+          "filtering10000": "Beside Linux: the same, 10,000 rules"}
 SECTIONS: dict[str, Callable[[int], dict[str, Any]]] = {
-    "generated": generated, "latency": latency, "throughput": throughput, "edges": edges,
+    "generated": generated, "latency": latency, **{name: beside(name) for name in BESIDE},
+    "prefixes": prefixes, "edges": edges,
     "fairness": fairness, "provisioning": provisioning}
 
 
@@ -102,11 +115,35 @@ def show_latency(found: dict[str, Any]) -> tuple[str, list[bool]]:
     return "\n".join(lines), kept
 
 
-def show_throughput(found: dict[str, Any]) -> tuple[str, list[bool]]:
-    kept = found["ratio"] >= 1.0
-    return ("| TCP, iperf3, one stream | Gbit/s |\n|---|---|\n"
-            f"| the switch | {found['switch']:.1f} |\n| Linux bridge | {found['bridge']:.1f} |\n"
-            f"| ratio, bar 1.0 | **{found['ratio']:.2f}** {'kept' if kept else 'missed'} |"), [kept]
+def show_beside(found: dict[str, Any]) -> tuple[str, list[bool]]:
+    rows = {"gigabits": "TCP, iperf3, one stream, Gbit/s",
+            "packets": "64-byte UDP, a known flow, packets a second and CPU",
+            "trips": "a byte and its answer over TCP, a second",
+            "connections": "connections opened and closed, a second"}
+    lines, kept = ["| on the same veths, in turns | ours | Linux's | ratio, bar 1.0 |", "|---|---|---|---|"], []
+    for name, text in rows.items():
+        ours, theirs, ratio = found[name]
+        kept.append(ratio >= 1.0)
+        digits = 1 if name == "gigabits" else 0
+        lines.append(f"| {text} | {ours:,.{digits}f} | {theirs:,.{digits}f} | **{ratio:.2f}** "
+                     f"{'kept' if kept[-1] else 'missed'} |")
+    return "\n".join(lines), kept
+
+
+def show_prefixes(found: dict[str, Any]) -> tuple[str, list[bool]]:
+    lines, kept = ["One hot destination, or 65,536 in turn, each of another route where there are so many.  Bar: a hot "
+                   "one costs at most twice as much among 100,000 routes as among 10.", "",
+                   "| nanoseconds a packet, data path alone | 10 routes | 100,000 routes | ratio | bar |",
+                   "|---|---|---|---|---|"], []
+    for version in (4, 6):
+        for destinations, text in ((1, "one destination"), (65_536, "65,536 destinations")):
+            few, many = (found[f"{version} {count} {destinations}"] for count in (10, 100_000))
+            said = ""
+            if destinations == 1:
+                kept.append(many <= 2 * few)
+                said = "2: kept" if kept[-1] else "2: missed"
+            lines.append(f"| IPv{version}, {text} | {few:.0f} | {many:.0f} | **{many / few:.2f}** | {said} |")
+    return "\n".join(lines), kept
 
 
 def show_edges(found: dict[str, Any]) -> tuple[str, list[bool]]:
@@ -155,7 +192,8 @@ def show_provisioning(found: dict[str, Any]) -> tuple[str, list[bool]]:
 SHOWN: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[str, list[bool]]]]] = {
     "generated": ("Generated code against C", show_generated),
     "latency": ("Waiting", show_latency),
-    "throughput": ("The switch against the Linux bridge", show_throughput),
+    **{name: (title, show_beside) for name, title in BESIDE.items()},
+    "prefixes": ("Among many routes", show_prefixes),
     "edges": ("From edge to edge", show_edges),
     "fairness": ("A neighbour in trouble", show_fairness),
     "provisioning": ("Networks that come and go", show_provisioning)}

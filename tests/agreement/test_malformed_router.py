@@ -163,7 +163,7 @@ def answers4(data: bytes, answer: bytes, group: bool) -> str | None:
 
 
 def answers6(data: bytes, answer: bytes, group: bool) -> str | None:
-    if int.from_bytes(answer[4:6], "big") + 40 != len(answer) or not ours(answer[8:24]):
+    if len(answer) < 48 or int.from_bytes(answer[4:6], "big") + 40 != len(answer) or not ours(answer[8:24]):
         return "its own header is wrong"
     pseudo = answer[8:40] + (len(answer) - 40).to_bytes(4, "big") + bytes([0, 0, 0, answer[6]])
     if answer[6] == 6:

@@ -592,6 +592,16 @@ def test_closed_ports(bench: Bench) -> None:                                    
     assert bench.one(frame) == (0, error4(frame, 3, 2))
 
 
+@pytest.mark.parametrize("upper", [icmp(type=8), tcp(flags=2)], ids=["echo", "syn"])
+def test_what_lies_behind_a_packet_is_no_part_of_it(bench: Bench, upper: Frame) -> None:
+    bench.dropped(to("10.0.0.1", length=20) / upper, Reason.MALFORMED)
+
+
+@pytest.mark.parametrize("upper", [icmp6(type=128), tcp(flags=2)], ids=["echo", "syn"])
+def test_what_lies_behind_an_ipv6_packet_is_no_part_of_it(bench: Bench, upper: Frame) -> None:
+    bench.dropped(to6("2001:db8:0::1", length=0) / upper, Reason.MALFORMED)
+
+
 def test_every_length(bench: Bench) -> None:                                                                   # R4-25
     for size in range(1473):
         payload = bytes(size)

@@ -82,6 +82,7 @@ from .tables import (
 UNREACHABLE = IcmpType.UNREACHABLE << 8
 UNREACHABLE6 = Icmp6Type.UNREACHABLE << 8
 UNKNOWN_HEADER = 1          # the code of a parameter problem with a next header (RFC 4443 section 3.4)
+ICMP_LENGTH, TCP_LENGTH = 8, 20
 ALL_NODES_MAC = 0x3333_0000_0001
 LINK_LOCAL4 = 0xa9fe        # the upper half of addresses that no router forwards, from or to (RFC 3927 section 7)
 LONGEST_MESSAGE = 256       # bytes of a discovery message whose checksum is verified; longer ones are not ours
@@ -229,8 +230,9 @@ class Path(Function):
             return punt(Slow(what=Work.OPTIONS, version=4))
         if is_fragment(ip):
             return punt(Slow(what=Work.REASSEMBLE, version=4))
-        length = ip.length + 14
+        length, payload = ip.length + 14, ip.length - ip.ihl * 4
         if ip.proto == IpProtocol.ICMP:
+            require(payload >= ICMP_LENGTH, Reason.MALFORMED)
             pkt.skip((ip.ihl * 4 - 20) & 0x3f)
             echo = pkt.parse(Icmp)
             require(echo.type == IcmpType.ECHO and echo.code == 0, Reason.LOCAL)
@@ -239,6 +241,7 @@ class Path(Function):
                 pkt.resize(length)
             return forward(pkt.port)
         if ip.proto == IpProtocol.TCP:
+            require(payload >= TCP_LENGTH, Reason.MALFORMED)
             require(answer.may_answer(pkt, eth, ip), Reason.LOCAL)
             require(self.may_err(pkt.port), Reason.ERRORS_LIMITED)
             pkt.skip((ip.ihl * 4 - 20) & 0x3f)
@@ -348,6 +351,7 @@ class Path(Function):
             return punt(Slow(what=Work.OPTIONS, version=6))
         length = ip.length + 54
         if ip.next == IpProtocol.ICMP6:
+            require(ip.length >= ICMP_LENGTH, Reason.MALFORMED)
             echo = pkt.parse(Icmp6)
             if neighbor.is_valid(ip, echo) and echo.type in (Icmp6Type.NEIGHBOR_SOLICITATION,
                                                              Icmp6Type.NEIGHBOR_ADVERTISEMENT):
@@ -360,6 +364,7 @@ class Path(Function):
         if ip.next == IpProtocol.FRAGMENT:
             return punt(Slow(what=Work.REASSEMBLE, version=6))
         if ip.next == IpProtocol.TCP:
+            require(ip.length >= TCP_LENGTH, Reason.MALFORMED)
             require(self.may_err(pkt.port), Reason.ERRORS_LIMITED)
             answer.reset6(pkt, ip, pkt.parse(Tcp), ip.length)
             return forward(pkt.port)

@@ -1,0 +1,118 @@
+"""A stream of small packets made in the kernel, and the CPU time each costs until it is dropped at the far end.
+
+A program makes the packets (XDP live frames), writes each anew, because pages come back with what the path wrote into
+them, and sends them out of a workload's device; one at the other's drops and counts them.  What a packet costs is the
+time of the thread that makes them, which carries most of the way in its own soft interrupts, and of the CPU's
+ksoftirqd, by packets that arrived.  Nothing else is in it: no socket, no system call a packet.
+"""
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from iovisor.kernel import (
+    AttachType,
+    Direction,
+    Link,
+    Map,
+    MapKind,
+    MapSpec,
+    NetworkNamespace,
+    Program,
+    ProgramKind,
+    ProgramSpec,
+    xdp_context,
+)
+from iovisor.kernel.assembler import (
+    R0,
+    R1,
+    R2,
+    R3,
+    R10,
+    Helper,
+    Label,
+    assemble,
+    call,
+    compute,
+    jump_if,
+    leave,
+    load,
+    map_index,
+    move,
+    store,
+)
+
+PACKETS, BATCH = 100_000, 64
+DROP, XDP_ABORTED = 2, 0
+DATA, DATA_END = 0, 4
+
+
+def ksoftirqd(cpu: int) -> Path:
+    """Where the kernel says how long a CPU's soft interrupts ran in their own thread."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (entry / "comm").read_text().strip() == f"ksoftirqd/{cpu}":
+            return entry / "schedstat"
+    raise FileNotFoundError(f"ksoftirqd/{cpu}")
+
+
+@dataclass
+class Stream:
+    """From one workload to another, whose device counts and drops."""
+
+    sender: NetworkNamespace
+    generator: Program
+    index: int
+    counts: Map
+    frame: bytes
+
+    def arrived(self) -> int:
+        return sum(int.from_bytes(value, "little") for value in self.counts.lookup_per_cpu(bytes(4)) or [])
+
+    def send(self, packets: int) -> None:
+        with self.sender.entered():
+            self.generator.send_live(self.frame, xdp_context(len(self.frame), self.index), packets, BATCH)
+
+    def nanoseconds(self, packets: int = PACKETS) -> float:
+        """CPU time of a packet that arrives; this thread stays on its CPU."""
+        former = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {max(former)})
+        try:
+            kernel = ksoftirqd(max(former))
+
+            def spent() -> int:
+                return time.thread_time_ns() + int(kernel.read_text().split()[0])
+
+            count, before = self.arrived(), spent()
+            self.send(packets)
+            known, last = -1, self.arrived()
+            while known != last:
+                known, last = last, (time.sleep(0.005), self.arrived())[1]
+            if last - count < packets * 0.99:
+                raise RuntimeError(f"of {packets} packets {last - count} arrived")
+            return (spent() - before) / (last - count)
+        finally:
+            os.sched_setaffinity(0, former)
+
+
+@contextmanager
+def stream(frame: bytes, sender: NetworkNamespace, out: int, receiver: NetworkNamespace, at: int) -> Iterator[Stream]:
+    """From device `out` of one workload to device `at` of another, which takes in nothing else meanwhile."""
+    writes = [line for place in range(0, len(frame), 4) for line in (
+        move(R3, int.from_bytes(frame[place:place + 4], "little", signed=True), 32),
+        store(R2, place, R3, len(frame[place:place + 4])))]
+    with ExitStack() as undo:
+        counts = undo.enter_context(Map.create(MapSpec("arrived", MapKind.PER_CPU_ARRAY, 4, 8, 1)))
+        sink = undo.enter_context(Program.load(ProgramSpec("sink", ProgramKind.SCHED_CLS, assemble(
+            store(R10, -8, 0), map_index(R1, 0), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
+            jump_if(R0, "==", 0, "end"), load(R3, R0), compute(R3, "+", 1), store(R0, 0, R3), Label("end"),
+            leave(DROP)), "GPL", expected_attach_type=AttachType.TCX_INGRESS), [counts]))
+        undo.enter_context(Link.tcx(sink, at, Direction.INGRESS, namespace=receiver))
+        generator = undo.enter_context(Program.load(ProgramSpec("generator", ProgramKind.XDP, assemble(
+            load(R2, R1, DATA, 4), load(R3, R1, DATA_END, 4), move(R0, R2), compute(R0, "+", len(frame)),
+            jump_if(R0, ">", R3, "short"), *writes, move(R1, out), move(R2, 0), call(Helper.REDIRECT), leave(),
+            Label("short"), leave(XDP_ABORTED)), "GPL")))
+        yield Stream(sender, generator, out, counts, frame)
