@@ -246,7 +246,7 @@ def talk() -> list[Arrival]:
 
 
 SUBJECT = Subject(make=lambda: Router(**CONFIG), stock=stock(), prelude=talk(), canary=talk(), judge=routing,
-                  account=counted, targets=("tc", "native", "python"))
+                  account=counted)
 
 
 @pytest.mark.root

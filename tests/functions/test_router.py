@@ -1125,4 +1125,4 @@ def test_every_target_agrees(kind: str, tmp_path_factory: pytest.TempPathFactory
         "policies": [{"table": 3, "source": "10.0.0.200"}, {"table": 9, "source": "10.0.0.0/24", "mark": 1},
                      {"table": 3, "source": A6}]}
     agree(lambda: Router(**USUAL | more), [Arrival(data, port) for port, data in material()],
-          targets=("python", "native", "tc"), cache=cache)
+          targets=("python", "native", "tc", "xdp"), cache=cache)

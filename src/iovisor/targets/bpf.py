@@ -39,6 +39,7 @@ HANDED, PUNTED, COPIED, ENDS = 256, 257, 258, 259       # packets for the host, 
 MANY_TURNS = 4                              # of a loop that the verifier should walk once
 EVENT_HEADER = 24                           # bytes before an event in the ring: see `record`
 TOLD = 0x8000                               # of an event's number: its packet went on
+SUMMED = 64                                 # bytes that a helper adds up at once
 SINGLE, AGGREGATE = 2048, (1 << 16) + 32    # bytes of a frame that go with an event
 
 LOOKUP, UPDATE, DELETE, PRANDOM, TAIL_CALL, CSUM_DIFF, COARSE, PRECISE, RESERVE, SUBMIT, DISCARD = \
@@ -156,7 +157,9 @@ class Bpf(Target):
 
     @lowers("sum")
     def sum(self, emit: Emitter, call: ir.Call) -> str:
-        """By `bpf_csum_diff` over pieces whose sizes are constants, as the verifier wants: 512, then powers of two."""
+        """Blocks by `bpf_csum_diff`, which wants a constant size, then words, each in a loop that the verifier walks
+        once: every piece that may or may not be there, one by one, was two ways for it each time.
+        """
         high = emit.checked.offsets[id(call)][1]
         most = emit.interval(call.args[1])[1]
         length = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {emit.integer(call.args[1], 64)})')
@@ -167,29 +170,52 @@ class Bpf(Target):
         some = emit.value(f"icmp ne i64 {length}, 0")
         emit.reject(Dropped.TRUNCATED, emit.value(f"and i1 {far}, {some}"))
         self.linear(emit, end)
-        total, place = emit.slot("i64"), emit.slot("i64")
-        emit.emit(f"store i64 0, ptr {total}")
-        emit.emit(f"store i64 {start}, ptr {place}")
-        sizes = [512] * (most >> 9) + [1 << bit for bit in range(8, -1, -1)]
-        for number, size in enumerate(sizes):
-            wanted = emit.value(f"icmp uge i64 {length}, {512 * (number + 1)}") if size == 512 else emit.value(
-                f"icmp ne i64 {emit.value(f'and i64 {length}, {size}')}, 0")
-            with emit.when(wanted):
-                where = emit.value(f"load i64, ptr {place}")
-                address = emit.offset(self.origin(emit), lowering.bounded(emit, where, high + most))
-                behind = emit.offset(address, size)
-                emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {behind}, {self.bounds(emit)[1]}"))
-                before = emit.value(f"load i64, ptr {total}")
-                if size >= 4:
-                    seed = emit.value(f"trunc i64 {before} to i32")
-                    after = emit.helper(CSUM_DIFF, "i64", "ptr null", "i32 0", f"ptr {address}", f"i32 {size}",
-                                        f"i32 {seed}")
-                    after = emit.value(f"and i64 {after}, 4294967295")
-                else:
-                    part = emit.value(f"load i{8 * size}, ptr {address}, align 1")
-                    after = emit.value(f"add i64 {before}, {emit.value(f'zext i{8 * size} {part} to i64')}")
-                emit.emit(f"store i64 {after}, ptr {total}")
-                emit.emit(f"store i64 {emit.value(f'add i64 {where}, {size}')}, ptr {place}")
+        total, place, left = (emit.slot("i64") for _ in range(3))
+        masks = {total: (1 << 48) - 1, place: (1 << (high + most).bit_length()) - 1, left: (1 << most.bit_length()) - 1}
+
+        def keep(slot: str, value: str) -> None:
+            """Store a number in the range it always has, or the verifier would find another one in each turn."""
+            emit.emit(f"store i64 {emit.value(f'and i64 {value}, {masks[slot]}')}, ptr {slot}")
+
+        for slot, value in ((total, "0"), (place, start), (left, length)):
+            keep(slot, value)
+
+        def piece(size: int) -> None:
+            where = emit.value(f"load i64, ptr {place}")
+            address = emit.offset(self.origin(emit), lowering.bounded(emit, where, high + most))
+            behind = emit.offset(address, size)
+            emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {behind}, {self.bounds(emit)[1]}"))
+            if size == SUMMED:
+                part = emit.helper(CSUM_DIFF, "i64", "ptr null", "i32 0", f"ptr {address}", f"i32 {size}", "i32 0")
+                part = emit.value(f"and i64 {part}, 4294967295")
+            else:
+                part = emit.value(f"load i{8 * size}, ptr {address}, align 1")
+                part = emit.value(f"zext i{8 * size} {part} to i64")
+            before = emit.value(f"load i64, ptr {total}")
+            keep(total, emit.value(f"add i64 {before}, {part}"))
+            keep(place, emit.value(f"add i64 {where}, {size}"))
+
+        for size in (SUMMED, 4):
+            if most < size:
+                continue
+            self.forget(emit, [(slot, "i64") for slot in masks])
+            for slot in masks:
+                keep(slot, emit.value(f"load i64, ptr {slot}"))
+            head, body, after = emit.name("sum"), emit.name("piece"), emit.name("summed")
+            emit.label(head)
+            self.turn(emit)
+            rest = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {emit.value(f"load i64, ptr {left}")})')
+            emit.emit(f"store i64 {rest}, ptr {left}")
+            emit.split(emit.value(f"icmp uge i64 {rest}, {size}"), body, after)
+            emit.label(body)
+            piece(size)
+            emit.emit(f"store i64 {emit.value(f'sub i64 {rest}, {size}')}, ptr {left}")
+            emit.jump(head)
+            emit.label(after)
+        for size in (2, 1):
+            rest = emit.value(f"load i64, ptr {left}")
+            with emit.when(emit.value(f"icmp ne i64 {emit.value(f'and i64 {rest}, {size}')}, 0")):
+                piece(size)
         return lowering.folded(emit, emit.value(f"load i64, ptr {total}"))
 
     def linear(self, emit: Emitter, end: str) -> None:

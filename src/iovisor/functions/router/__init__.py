@@ -101,7 +101,7 @@ counts what it drops in `drops` of the function.
 64 groups of next hops, 64 tables beside the main one, 32 policies a port.  No multicast routing.  Strict reverse path
 takes routes with several hops as loose.  Errors go back through the port the packet came in by.  16 packets wait for
 a neighbor, 1024 or 4 MiB for all.  Options and redirects cost a trip through Python, whose answers quote a packet as it
-is without the extension headers that came before.  An XDP program would be too long for the kernel: TC only.
+is without the extension headers that came before.
 """
 from __future__ import annotations
 
