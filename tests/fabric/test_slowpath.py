@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 
 from iovisor.fabric import Network, Traffic
-from iovisor.fabric.slowpath import finished
 from iovisor.functions.switch import Switch
 from iovisor.language import Function, Packet, every
 from iovisor.targets.bpf_loaded import event_was_cut
+from iovisor.wire.offload import finished
 from tests.fabric.functions import (
     Beacon,
     First,

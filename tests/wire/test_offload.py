@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from iovisor.testing.packets import Frame, ethernet, ipv4, ipv6, tcp, udp, vlan
-from iovisor.wire.aggregate import segments
+from iovisor.wire.offload import segments
 
 ETHERNET = ethernet(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
 ENDS4: dict[str, Any] = {"src": "10.0.0.1", "dst": "10.0.0.2"}

@@ -27,9 +27,9 @@ from iovisor.wire import (
 )
 
 MODULES = [answer, ethernet, vlan, arp, ipv4, ipv6, icmp, icmp6, igmp, mld, neighbor, udp, tcp, gre, checksum]
-CONTROL = {"aggregate", "bpdu", "dhcp", "dissection", "dscp", "pcapng"}     # what Python reads and writes
+CONTROL = {"bpdu", "dhcp", "dissection", "dscp", "offload", "pcapng"}       # what Python reads and writes
 FUNCTIONS = [value for module in MODULES for value in vars(module).values()
-             if inspect.isfunction(value) and value.__module__ == module.__name__ and value is not checksum.of_data]
+             if inspect.isfunction(value) and value.__module__ == module.__name__]
 
 ALLOWED = (
     ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AugAssign, ast.Expr, ast.If, ast.For,

@@ -32,7 +32,7 @@ from ..kernel import Direction, NetworkNamespace, Tap, rcu
 from ..language.function import Function
 from ..language.packet import Packet
 from ..targets.bpf_loaded import RING
-from ..wire.aggregate import segments
+from ..wire.offload import finished, segments
 from . import adoption, edges, grace, revision, shares, upgrade
 from .attachments import Attachment
 from .balance import retire
@@ -46,7 +46,7 @@ from .pins import WIRING, Place, Unpinned, folder_of
 from .recirculation import start_of
 from .removal import Removal, close_all
 from .revision import Draft
-from .slowpath import Served, SlowPath, finished
+from .slowpath import Served, SlowPath
 from .storm import Storm
 
 

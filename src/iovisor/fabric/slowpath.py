@@ -38,7 +38,6 @@ from itertools import islice
 from ..language.function import Function
 from ..language.packet import Packet
 from ..targets.bpf_loaded import event_was_cut, event_was_told, parse_event
-from ..wire.checksum import of_data
 from .instance import Instance
 
 AT_ONCE = 64            # handlers of a function that wait at a time
@@ -200,35 +199,3 @@ class SlowPath:
                 self._failed(instance)
             if instance in self._instances():
                 instance.rest()
-
-
-def finished(frame: bytes) -> bytes:
-    """The frame with its transport checksum computed, if the kernel had left it partial.
-
-    Such a checksum field holds the sum of the pseudo-header, not inverted.
-    """
-    at = 14
-    while frame[at - 2:at] in (b"\x81\0", b"\x88\xa8"):
-        at += 4
-    kind = frame[at - 2:at]
-    if kind == b"\x08\0" and len(frame) >= at + 20:
-        protocol, start = frame[at + 9], at + (frame[at] & 15) * 4
-        end = at + int.from_bytes(frame[at + 2:at + 4], "big")
-        addresses = frame[at + 12:at + 20]
-        if frame[at + 6:at + 8] not in (b"\0\0", b"\x40\0"):        # a fragment
-            return frame
-    elif kind == b"\x86\xdd" and len(frame) >= at + 40:
-        protocol, start = frame[at + 6], at + 40
-        end = start + int.from_bytes(frame[at + 4:at + 6], "big")
-        addresses = frame[at + 8:at + 40]
-    else:
-        return frame
-    field = {6: 16, 17: 6}.get(protocol)
-    if field is None or end > len(frame) or start + field + 2 > end:
-        return frame
-    pseudo = of_data(addresses + protocol.to_bytes(2, "big") + (end - start).to_bytes(4, "big"))
-    place = start + field
-    if int.from_bytes(frame[place:place + 2], "big") != pseudo:
-        return frame
-    total = 0xffff - of_data(frame[start:end]) or (0xffff if protocol == 17 else 0)
-    return frame[:place] + total.to_bytes(2, "big") + frame[place + 2:]

@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from iovisor.wire.arp import Arp, ArpOperation
-from iovisor.wire.checksum import finish, is_right, of_data, pseudo_ipv6
+from iovisor.wire.checksum import finish, is_right, pseudo_ipv6
 from iovisor.wire.ethernet import BROADCAST, Ethernet, EtherType
 from iovisor.wire.ipv4 import IpProtocol
 from iovisor.wire.ipv6 import ALL_NODES, IPv6, multicast_mac, solicited_node
 from iovisor.wire.neighbor import ON_LINK, AddressOption, NeighborAdvertisement, NeighborSolicitation, OptionType
+from iovisor.wire.offload import of_data
 
 
 def arp_request(mac: int, source: int, target: int, known: int = 0) -> bytes:

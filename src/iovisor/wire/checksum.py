@@ -85,15 +85,6 @@ def of_bytes(pkt: Packet, length: u16, offset: u11 = 0) -> int:
     return pkt.sum(min(length, LONGEST), offset)
 
 
-def of_data(data: bytes) -> int:
-    """The sum of bytes, folded, for the control path; an odd last byte counts as if zero followed (RFC 1071 section 1).
-
-    A number is what it is modulo 0xffff, but only nothing sums to zero.
-    """
-    total = int.from_bytes(data + bytes(len(data) & 1), "big") % 0xffff
-    return total or (0xffff if any(data) else 0)
-
-
 @inline
 def of_address6(address: ipv6) -> int:
     """The sum of 128 bits."""

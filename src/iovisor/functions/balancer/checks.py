@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from iovisor.language import ipv4_text, ipv6_text
 from iovisor.parts.asking import is_right6
 from iovisor.parts.reading import MAPPED
-from iovisor.wire.checksum import finish, fold, is_right, of_data, pseudo_ipv4, pseudo_ipv6
+from iovisor.wire.checksum import finish, fold, is_right, pseudo_ipv4, pseudo_ipv6
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import Icmp, IcmpType
 from iovisor.wire.icmp6 import Icmp6Type
 from iovisor.wire.ipv4 import IpProtocol, IPv4
 from iovisor.wire.ipv6 import IPv6
+from iovisor.wire.offload import of_data
 from iovisor.wire.tcp import Tcp, TcpFlag
 
 from .settings import CheckConfig, Way

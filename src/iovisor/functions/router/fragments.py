@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iovisor.language import SECOND
-from iovisor.wire.checksum import finish, of_data, of_ipv4
+from iovisor.wire.checksum import finish, of_ipv4
 from iovisor.wire.ipv4 import IPv4
+from iovisor.wire.offload import of_data
 
 PATIENCE = 60 * SECOND          # RFC 1122 section 3.3.2, RFC 8200 section 4.5
 MOST = 64                       # datagrams at a time

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from iovisor.language import SECOND, Prefix
 from iovisor.parts.asking import advertisement, arp_announcement, arp_request, icmp6, solicitation
 from iovisor.wire.answer import CONTROL, QUOTED
-from iovisor.wire.checksum import finish, of_data, of_ipv4
+from iovisor.wire.checksum import finish, of_ipv4
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import Icmp, IcmpType
 from iovisor.wire.ipv4 import IpProtocol, IPv4
@@ -21,6 +21,7 @@ from iovisor.wire.neighbor import (
     Redirect,
     RouterAdvertisement,
 )
+from iovisor.wire.offload import of_data
 
 from .settings import InterfaceConfig
 

@@ -25,14 +25,14 @@ from iovisor.language import (
 from iovisor.language.errors import Reject
 from iovisor.language.verdicts import DROP_KIND, FORWARD_KIND, PUNT_KIND
 from iovisor.parts.asking import is_right6
-from iovisor.wire.aggregate import segments
-from iovisor.wire.checksum import finish, of_data, of_ipv4
+from iovisor.wire.checksum import finish, of_ipv4
 from iovisor.wire.ethernet import Ethernet
 from iovisor.wire.icmp import IcmpType, TimeExceeded, Unreachable
 from iovisor.wire.icmp6 import Icmp6Type
 from iovisor.wire.ipv4 import IpProtocol, IPv4
 from iovisor.wire.ipv6 import ALL_NODES, Fragment, IPv6, is_link_local, multicast_mac
 from iovisor.wire.neighbor import OptionType, link_layer_address
+from iovisor.wire.offload import of_data, segments
 
 from . import fragments, messages, options
 from .family import Family

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from iovisor.language.layout import Header
 from iovisor.parts.reading import MAPPED
-from iovisor.wire.checksum import of_data
 from iovisor.wire.icmp6 import Icmp6Type
 from iovisor.wire.igmp import Change, GroupRecord, Igmp, IgmpType, Report3
 from iovisor.wire.ipv4 import IpProtocol, IPv4
 from iovisor.wire.ipv6 import Extension, IPv6
 from iovisor.wire.mld import Listener, ListenerRecord, ListenerReport2
+from iovisor.wire.offload import of_data
 
 Key = tuple[int, int]           # VLAN and group
 ROUTERS = 0
