@@ -1,0 +1,445 @@
+"""A name server for the network on its port: names of endpoints and their addresses, and a resolver for the rest.
+
+Link its port to a switch.  It answers ARP, neighbor solicitations and ping for its addresses by itself.  Each network
+has one of its own, so a name means in each what that network says.
+
+## Ports
+
+```text
+              ┌───────┐
+     lan   ───┤  dns  │
+              └───────┘
+```
+
+## Configuration
+
+| field | type | default | meaning |
+|---|---|---|---|
+| `server` | address | | its IPv4 address |
+| `server6` | address | none | its IPv6 address |
+| `mac` | MAC | | its Ethernet address |
+| `domain` | name | internal | what stands behind every name |
+| `names` | mapping | none | from a name to its addresses; `@` is the domain itself, a name may have dots |
+| `ttl` | time | 60s | how long an answer may be remembered |
+| `negative` | time | 30s | how long that there is none |
+| `forwarder` | address | none | an IPv4 resolver that is asked for all else; without one, all else is refused |
+| `gateway` | address | none | the next hop to it, if it is not on the network itself |
+| `patience` | time | 3s | how long its answer is waited for |
+
+```python
+from iovisor.functions.dns import Dns
+
+names = Dns(server="10.0.0.53", server6="2001:db8::53", mac="02:00:00:00:00:53", domain="shop.internal",
+            names={"web": ["10.0.0.5", "2001:db8::5"], "db": ["10.0.0.6"], "@": ["10.0.0.5"]})
+```
+
+| asked for | it says |
+|---|---|
+| A or AAAA of a name in the domain | its addresses, all of them |
+| PTR of an address of one of these names | the name |
+| SOA or NS of the domain | that |
+| anything else of a name there is | no error and no data, with the SOA |
+| a name in the domain that is not there | NXDOMAIN, with the SOA |
+| anything else, class IN, recursion desired, with a forwarder | what the forwarder says |
+| anything else; type ANY; zone transfers; other classes | REFUSED |
+| another operation | NOTIMP |
+| no query at all | FORMERR if it has a header and is no response, else nothing |
+
+Answers repeat the question as it was spelt.  EDNS is spoken (RFC 6891), up to 1,232 bytes; a longer answer says that it
+is truncated.  Questions are forwarded under a number and a port of our own, both by chance (RFC 5452), and answers
+that do not fit are dropped.
+
+## Tables
+
+| table | key | value |
+|---|---|---|
+| `forwarding` | 0 | 1 if there is a forwarder: else what comes from port 53 is dropped in the kernel |
+
+## Counters
+
+`said`: answers by their code (0 no error, 1 FORMERR, 3 NXDOMAIN, 5 REFUSED ...), 16: passed on, 17: no answer came.
+
+## Drop reasons
+
+| reason | the packet |
+|---|---|
+| `NOT_DNS` | is neither for this server nor DNS, ARP, neighbor solicitation or ping |
+| `MALFORMED` | contradicts itself |
+
+## Actions
+
+`show` lists the names; `reset` sets the counters to zero.
+
+## Limits
+
+Python answers, some 2,800 questions a second (dnsperf, 50 at a time, on a busy machine of two CPUs).  UDP only: a
+truncated answer cannot be asked for over TCP.  No cache of what the forwarder says, no DNSSEC of our own, no updates.
+IPv6 clients are forwarded for, by the IPv4 forwarder.  512 questions may wait for it at a time.
+"""
+# Why it is written so.
+#
+# As with dhcp the data path only sorts.  `zone` knows what there is to say, `wire.dns` how it is written; here are the
+# frames, and the few questions that wait for somebody else.
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from iovisor.language import (
+    SECOND,
+    Array,
+    Config,
+    ConfigError,
+    Count,
+    Counter,
+    Function,
+    Packet,
+    Port,
+    Reasons,
+    Record,
+    Verdict,
+    action,
+    auto,
+    drop,
+    forward,
+    handles,
+    ipv4,
+    ipv6,
+    mac,
+    now,
+    punt,
+    require,
+    table,
+    time,
+    u8,
+    u16,
+    u32,
+)
+from iovisor.parts.asking import advertisement_to, arp_request
+from iovisor.wire import dns as wire
+from iovisor.wire.answer import echo, echo6
+from iovisor.wire.arp import Arp, ArpOperation, answer, is_ethernet_ipv4
+from iovisor.wire.checksum import finish, finish_udp, of_ipv4, pseudo_ipv4, pseudo_ipv6
+from iovisor.wire.dns import Answer, Code, Malformed, Query, Type
+from iovisor.wire.ethernet import BROADCAST, Ethernet, EtherType
+from iovisor.wire.icmp import Icmp, IcmpType
+from iovisor.wire.icmp6 import Icmp6, Icmp6Type
+from iovisor.wire.ipv4 import IpProtocol, IPv4, is_sane, skip_options
+from iovisor.wire.ipv6 import IPv6, solicited_node
+from iovisor.wire.neighbor import ON_LINK, NeighborSolicitation
+from iovisor.wire.offload import of_data
+from iovisor.wire.udp import Udp
+
+from .zone import Address, Zone
+
+PASSED_ON, UNANSWERED = 16, 17              # in `said`, after the codes
+WAITING = 512
+EPHEMERAL = 32_768
+
+
+class Reason(Reasons):
+    NOT_DNS = auto()
+    MALFORMED = auto()
+
+
+class Asked(Record):
+    """A datagram for port 53, or from it; `six` if over IPv6."""
+
+    length: u16
+    start: u8
+    six: u8
+
+
+class Wanted(Record):
+    """Somebody asks who has our IPv6 address."""
+
+    spare: u8 = 0
+
+
+class Resolved(Record):
+    """Who has an address answers."""
+
+    address: u32
+    mac: mac
+
+
+# -- configuration ---------------------------------------------------------------------------------------------------
+
+class DnsConfig(Config):
+    """A name server."""
+
+    server: ipv4
+    server6: ipv6 = 0
+    mac: mac
+    domain: str = "internal"
+    names: dict[str, list[str]] = {}
+    ttl: time = 60 * SECOND
+    negative: time = 30 * SECOND
+    forwarder: ipv4 = 0
+    gateway: ipv4 = 0
+    patience: time = 3 * SECOND
+
+    def validate(self) -> None:
+        self.zone()
+
+    def zone(self) -> Zone:
+        """What there is to say."""
+        try:
+            wire.parse_name(self.domain)
+        except ValueError as error:
+            raise ConfigError("domain", str(error)) from None
+        found: dict[str, list[Address]] = {}
+        for name, addresses in self.names.items():
+            try:
+                if name != "@":
+                    wire.parse_name(f"{name}.{self.domain}")
+                found[name] = [ip_address(address) for address in addresses]
+            except ValueError as error:
+                raise ConfigError(f"names.{name}", str(error)) from None
+        return Zone(self.domain, found, self.ttl // SECOND, self.negative // SECOND)
+
+
+@dataclass
+class Waiting:
+    """A question that was passed on: to whom its answer goes."""
+
+    query: Query
+    asker: Asker
+    question: bytes
+    port: int
+    until: int
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Where a datagram came from."""
+
+    mac: int
+    address: int
+    port: int
+    six: bool
+
+
+# -- the function ----------------------------------------------------------------------------------------------------
+
+class Dns(Function):
+    config: DnsConfig
+    lan: Port
+
+    forwarding: Array[u8] = table(1)
+    said: Counter = table(18)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth = pkt.parse(Ethernet)
+        match eth.type:
+            case EtherType.ARP:
+                arp = pkt.parse(Arp)
+                require(is_ethernet_ipv4(arp) and arp.target_ip == self.config.server, Reason.NOT_DNS)
+                require(eth.dst == self.config.mac or eth.dst == BROADCAST, Reason.NOT_DNS)
+                if arp.operation == ArpOperation.REPLY:
+                    require(self.forwarding[0] == 1, Reason.NOT_DNS)
+                    return punt(Resolved(address=arp.sender_ip, mac=arp.sender_mac))
+                answer(eth, arp, self.config.mac)
+                return forward(self.lan)
+            case EtherType.IPV4:
+                require(eth.dst == self.config.mac, Reason.NOT_DNS)
+                return self.over4(pkt, eth)
+            case EtherType.IPV6:
+                require(self.config.server6 != 0, Reason.NOT_DNS)
+                return self.over6(pkt, eth)
+        return drop(Reason.NOT_DNS)
+
+    def over4(self, pkt: Packet, eth: Ethernet) -> Verdict:
+        ip = pkt.parse(IPv4)
+        require(is_sane(ip) and ip.length <= len(pkt) - 14 and ip.offset == 0 and ip.mf == 0, Reason.MALFORMED)
+        require(ip.dst == self.config.server, Reason.NOT_DNS)
+        skip_options(pkt, ip)
+        if ip.proto == IpProtocol.ICMP:
+            icmp = pkt.parse(Icmp)
+            require(icmp.type == IcmpType.ECHO, Reason.NOT_DNS)
+            echo(pkt, eth, ip, icmp)
+            return forward(self.lan)
+        require(ip.proto == IpProtocol.UDP, Reason.NOT_DNS)
+        udp = pkt.parse(Udp)
+        require(8 <= udp.length <= ip.length - ip.ihl * 4, Reason.MALFORMED)
+        if udp.dst != wire.PORT:
+            require(self.forwarding[0] == 1 and udp.src == wire.PORT and ip.src == self.config.forwarder
+                    and udp.dst >= EPHEMERAL, Reason.NOT_DNS)
+        return punt(Asked(length=udp.length - 8, start=14 + ip.ihl * 4 + 8, six=0))
+
+    def over6(self, pkt: Packet, eth: Ethernet) -> Verdict:
+        ip = pkt.parse(IPv6)
+        require(ip.version == 6 and ip.length <= len(pkt) - 54, Reason.MALFORMED)
+        if ip.next == IpProtocol.ICMP6:
+            icmp = pkt.peek(Icmp6)
+            require(icmp is not None, Reason.MALFORMED)
+            if icmp is not None:
+                if icmp.type == Icmp6Type.NEIGHBOR_SOLICITATION:
+                    solicitation = pkt.parse(NeighborSolicitation)
+                    require(solicitation.target == self.config.server6 and ip.hops == ON_LINK, Reason.NOT_DNS)
+                    require(ip.dst == self.config.server6 or ip.dst == solicited_node(self.config.server6),
+                            Reason.NOT_DNS)
+                    return punt(Wanted())
+                require(eth.dst == self.config.mac and ip.dst == self.config.server6
+                        and icmp.type == Icmp6Type.ECHO, Reason.NOT_DNS)
+                echo6(pkt, eth, ip, icmp)
+                return forward(self.lan)
+        require(ip.next == IpProtocol.UDP and eth.dst == self.config.mac and ip.dst == self.config.server6,
+                Reason.NOT_DNS)
+        udp = pkt.parse(Udp)
+        require(8 <= udp.length <= ip.length, Reason.MALFORMED)
+        require(udp.dst == wire.PORT, Reason.NOT_DNS)
+        return punt(Asked(length=udp.length - 8, start=62, six=1))
+
+    # -- control path ------------------------------------------------------------------------------------------------
+
+    zone: Zone
+    waiting: dict[int, Waiting]
+    next_hop: int
+
+    def configure(self, old: DnsConfig | None, new: DnsConfig) -> None:
+        self.zone = new.zone()
+        self.forwarding[0] = 1 if new.forwarder else 0
+        if old is None or (old.forwarder, old.gateway) != (new.forwarder, new.gateway):
+            self.waiting, self.next_hop = {}, 0
+
+    @handles(Asked)
+    def heard(self, event: Asked, packet: Packet) -> None:
+        """A question, or the forwarder's answer to one."""
+        frame = bytes(packet.data)
+        message = frame[event.start:event.start + event.length]
+        eth, udp = Ethernet.decode(frame[:14]), Udp.decode(frame[event.start - 8:event.start])
+        source = int.from_bytes(frame[22:38], "big") if event.six else int.from_bytes(frame[26:30], "big")
+        if udp.dst != wire.PORT:
+            self.came_back(udp.dst, message)
+            return
+        asker = Asker(eth.src, source, udp.src, bool(event.six))
+        reply = self.answer(message, asker)
+        if reply:
+            self.tell(asker, reply)
+
+    def answer(self, message: bytes, asker: Asker) -> bytes:
+        """What is said to a message; nothing to what is no question, or was passed on."""
+        try:
+            query = wire.read_query(message)
+        except Malformed as malformed:
+            if not malformed.answerable:
+                return b""
+            opcode = message[2] >> 3 & 15
+            return self.counted(Code.NOTIMP if opcode else Code.FORMERR,
+                                wire.refusal(message, Code.NOTIMP if opcode else Code.FORMERR))
+        found = self.decide(query)
+        if found is None:
+            self.pass_on(query, message, asker)
+            return b""
+        return self.counted(found.code, wire.write(query, found, bool(self.config.forwarder)))
+
+    def decide(self, query: Query) -> Answer | None:
+        """What is said to a question; None if somebody else is to be asked."""
+        if query.opcode:
+            return Answer(Code.NOTIMP)
+        if query.version:
+            return Answer(Code.BADVERS)
+        if query.class_ != wire.INTERNET or query.type in (Type.ANY, Type.AXFR, Type.IXFR, Type.OPT):
+            return Answer(Code.REFUSED)
+        found = self.zone.answer(query)
+        if found is None and not (self.config.forwarder and query.flags & wire.RECURSION_DESIRED):
+            return Answer(Code.REFUSED)
+        return found
+
+    def counted(self, code: int, reply: bytes) -> bytes:
+        self.said.add(min(code, 15), bytes=len(reply))
+        return reply
+
+    # -- what others know --------------------------------------------------------------------------------------------
+
+    def pass_on(self, query: Query, message: bytes, asker: Asker) -> None:
+        """Ask the forwarder, under a number and a port that nobody can guess."""
+        moment = now()
+        for number in [number for number, found in self.waiting.items() if found.until <= moment]:
+            del self.waiting[number]
+            self.said.add(UNANSWERED)
+            self.next_hop = 0                       # it may be somebody else by now
+        if len(self.waiting) >= WAITING:
+            self.tell(asker, self.counted(Code.SERVFAIL, wire.write(query, Answer(Code.SERVFAIL), True)))
+            return
+        number = secrets.randbelow(1 << 16)
+        while number in self.waiting:
+            number = secrets.randbelow(1 << 16)
+        port = EPHEMERAL + secrets.randbelow(EPHEMERAL)
+        question = number.to_bytes(2, "big") + message[2:]
+        self.waiting[number] = Waiting(query, asker, question, port, moment + self.config.patience)
+        if self.next_hop:
+            self.ask(self.waiting[number])
+        else:
+            self.send(arp_request(self.config.mac, self.config.server, self.config.gateway or self.config.forwarder),
+                      self.lan)
+
+    @handles(Resolved)
+    def resolved(self, event: Resolved, packet: Packet) -> None:
+        """The next hop is known: what waits for it goes."""
+        if event.address == (self.config.gateway or self.config.forwarder) and event.mac != self.next_hop:
+            first, self.next_hop = not self.next_hop, event.mac
+            for found in list(self.waiting.values()) if first else ():
+                self.ask(found)
+
+    def ask(self, waiting: Waiting) -> None:
+        to = Asker(self.next_hop, self.config.forwarder, wire.PORT, False)
+        self.send(self.framed(to, waiting.port, waiting.question), self.lan)
+
+    def came_back(self, port: int, message: bytes) -> None:
+        """An answer goes to who asked, if it is one to what was asked."""
+        waiting = self.waiting.get(int.from_bytes(message[:2], "big")) if len(message) >= wire.HEADER.size else None
+        if waiting is None or waiting.port != port or not message[2] & 0x80 or waiting.until <= now():
+            return
+        start = wire.HEADER.size
+        if message[4:6] != b"\0\1" or message[start:start + len(waiting.query.question)] != waiting.query.question:
+            return
+        del self.waiting[int.from_bytes(message[:2], "big")]
+        self.said.add(PASSED_ON, bytes=len(message))
+        self.tell(waiting.asker, waiting.query.id.to_bytes(2, "big") + message[2:])
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    @handles(Wanted)
+    def wanted(self, event: Wanted, packet: Packet) -> None:
+        """Say who has our IPv6 address."""
+        frame = bytes(packet.data)
+        self.send(advertisement_to(self.config.mac, self.config.server6, int.from_bytes(frame[22:38], "big"),
+                                   int.from_bytes(frame[6:12], "big")), self.lan)
+
+    def tell(self, to: Asker, message: bytes) -> None:
+        self.send(self.framed(to, wire.PORT, message), self.lan)
+
+    def framed(self, to: Asker, port: int, message: bytes) -> bytes:
+        """A datagram from us."""
+        udp = Udp(src=port, dst=to.port, length=len(message) + 8)
+        sum_of = of_data(bytes(udp)) + of_data(message)
+        if to.six:
+            head = bytes(IPv6(length=udp.length, next=IpProtocol.UDP, hops=64, src=self.config.server6, dst=to.address))
+            sum_of += pseudo_ipv6(self.config.server6, to.address, IpProtocol.UDP, udp.length)
+        else:
+            ip = IPv4(length=20 + udp.length, proto=IpProtocol.UDP, df=1, src=self.config.server, dst=to.address)
+            ip.checksum = finish(of_ipv4(ip))
+            head = bytes(ip)
+            sum_of += pseudo_ipv4(self.config.server, to.address, IpProtocol.UDP, udp.length)
+        udp.checksum = finish_udp(sum_of)
+        kind = EtherType.IPV6 if to.six else EtherType.IPV4
+        return bytes(Ethernet(dst=to.mac, src=self.config.mac, type=kind)) + head + bytes(udp) + message
+
+    @action
+    def show(self) -> list[dict[str, Any]]:
+        """The names and their addresses."""
+        return [{"name": wire.name_text(name), "addresses": [str(address) for address in addresses]}
+                for name, addresses in self.zone.addresses.items()]
+
+    @action
+    def reset(self) -> None:
+        """Set the counters to zero."""
+        for index, _ in list(self.said.items()):
+            self.said[index] = Count()
+
+
+__all__ = ["Asked", "Asker", "Dns", "DnsConfig", "Reason", "Resolved", "Wanted"]

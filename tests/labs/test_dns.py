@@ -1,0 +1,116 @@
+"""The name server asked by dig and dnsperf, in two networks with the same addresses, and with a resolver behind it."""
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iovisor.fabric import Edge, Network
+from iovisor.functions.dns import Dns
+from iovisor.functions.switch import Switch
+from iovisor.testing import Host, Lab
+from iovisor.wire import dns as wire
+from tests.fabric.serving import served
+
+pytestmark = [pytest.mark.root, pytest.mark.lab]
+
+CONFIG: dict[str, Any] = {"server": "10.0.0.53", "server6": "fd00::53", "mac": "02:00:00:00:00:53"}
+
+
+def program(name: str) -> str:
+    found = shutil.which(name)
+    assert found is not None, f"{name} is missing: ./bootstrap installs it"
+    return found
+
+
+def dig(host: Host, *words: str, server: str = "10.0.0.53") -> str:
+    return host.run([program("dig"), f"@{server}", "+tries=5", "+timeout=5", *words], timeout=60).stdout
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as found:
+        yield found
+
+
+def test_two_tenants_ask_for_the_same_name(lab: Lab) -> None:
+    a, b = lab.hosts("a", "b")
+    names = [{"web": ["10.0.0.5", "fd00::5"]}, {"web": ["192.0.2.5"]}]
+    one, other = (lab.join(Dns(**CONFIG, domain="acme.internal", names=own), [host])
+                  for host, own in zip((a, b), names, strict=True))
+    with served(one.network), served(other.network):
+        for server in ("10.0.0.53", "fd00::53"):
+            assert dig(a, "+short", "web.acme.internal", server=server) == "10.0.0.5\n"
+            assert dig(a, "+short", "web.acme.internal", "AAAA", server=server) == "fd00::5\n"
+            assert dig(b, "+short", "web.acme.internal", server=server) == "192.0.2.5\n"
+        assert dig(a, "+short", "-x", "10.0.0.5") == dig(a, "+short", "-x", "fd00::5") == "web.acme.internal.\n"
+        assert "status: NXDOMAIN" in dig(a, "nobody.acme.internal")
+        assert "status: REFUSED" in dig(a, "example.com")
+        assert "status: REFUSED" in dig(a, "web.acme.internal", "ANY", "+notcp")
+        assert "status: REFUSED" in dig(b, "-x", "10.0.0.5")
+        assert a.ping("10.0.0.53", count=1) == a.ping("fd00::53", count=1, six=True) == 1
+
+
+def test_dnsperf_loses_nothing(lab: Lab, tmp_path: Path, nightly: bool) -> None:
+    """As many questions as there are, a few at a time: every one is answered, with what it should be."""
+    (a,) = lab.hosts("a")
+    count = 20_000 if nightly else 2_000
+    path = tmp_path / "questions"
+    path.write_text("".join(f"n{n % 100}.acme.internal {'A' if n % 3 else 'AAAA'}\n" for n in range(count)))
+    names = {f"n{n}": [f"10.0.1.{n}", f"fd00:1::{n:x}"] for n in range(100)}
+    with served(lab.join(Dns(**CONFIG, domain="acme.internal", names=names), [a]).network):
+        done = a.run([program("dnsperf"), "-s", "10.0.0.53", "-d", str(path), "-n", "1", "-q", "20"], timeout=60).stdout
+    completed = re.search(r"Queries completed:\s+(\d+)", done)
+    codes = re.search(r"Response codes:\s+NOERROR (\d+)", done)
+    assert completed is not None and codes is not None and int(completed[1]) == int(codes[1]) == count, done
+
+
+class Upstream:
+    """A resolver that knows one address for everything."""
+
+    def __init__(self, host: Host) -> None:
+        self.socket = host.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((host.ipv4, wire.PORT))
+        self.asked: list[wire.Name] = []
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+
+    def serve(self) -> None:
+        while True:
+            data, sender = self.socket.recvfrom(2_000)
+            if not data:
+                return
+            query = wire.read_query(data)
+            self.asked.append(query.name)
+            found = wire.Answer(records=[wire.Record(wire.Type.A, 60, bytes([203, 0, 113, 9]))])
+            self.socket.sendto(wire.write(query, found, True), sender)
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM):
+            self.socket.sendto(b"", self.socket.getsockname())
+        self.thread.join()
+        self.socket.close()
+
+
+def test_the_rest_is_asked_elsewhere(lab: Lab) -> None:
+    a, b = lab.hosts("a", "b")
+    with Network("names", namespace=lab.namespace) as net:
+        net.add("lan", Switch())
+        net.add("dns", Dns(**CONFIG, domain="acme.internal", names={"web": ["10.0.0.5"]}, forwarder=b.ipv4))
+        net.attach_all({"lan:0": Edge(a.index), "lan:1": Edge(b.index)})
+        net.link("lan:2", "dns:lan")
+        upstream = Upstream(b)
+        try:
+            with served(net):
+                for server in ("10.0.0.53", "fd00::53"):
+                    assert dig(a, "+short", "Example.com", server=server) == "203.0.113.9\n"
+                assert dig(a, "+short", "web.acme.internal") == "10.0.0.5\n"
+        finally:
+            upstream.close()
+        assert set(upstream.asked) == {(b"example", b"com")}
