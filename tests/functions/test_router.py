@@ -18,6 +18,7 @@ from iovisor.functions.router.fragments import cut
 from iovisor.functions.router.tables import Mark, Near4, Near6, Reason, State
 from iovisor.language import SECOND, Clock, ConfigError, Packet, Prefix, ipv4_address, ipv6_address, prefix
 from iovisor.language.verdicts import FORWARD_KIND, PUNT_KIND
+from iovisor.targets import load
 from iovisor.testing import Arrival, agree
 from iovisor.testing.packets import (
     Frame,
@@ -1072,6 +1073,29 @@ def test_prefixes_equal_a_search() -> None:
         best = max((p for p in known if address in p), key=lambda p: p.length, default=None)
         found = router.v4.routes.get(address)
         assert (found.gateway if found else None) == (known[best] if best else None)
+
+
+@pytest.mark.root
+def test_a_hundred_thousand_prefixes_equal_a_search(nightly: bool) -> None:
+    """The kernel's table, as a loaded router has it, against a search length by length."""
+    pytest.importorskip("llvmlite")
+    count, asked = (100_000, 1_000_000) if nightly else (1_000, 5_000)
+    chance = random.Random(5)
+    router, known = Router(routes=count + 16), dict[tuple[int, int], int]()
+    with load(router, "tc"):
+        while len(known) < count:
+            length = chance.choice((8, 12, 16, 19, 20, 22, 23, 24, 24, 24, 28, 32))
+            place = Prefix(chance.getrandbits(32) >> 32 - length << 32 - length, length)
+            known[length, place.address] = gateway = len(known) + 1
+            router.feed(place, [(gateway, 0, 1)])
+        lengths, places = sorted({length for length, _ in known}, reverse=True), list(known)
+        for _ in range(asked):
+            length, near = chance.choice(places)
+            address = chance.getrandbits(32) if chance.random() < 0.3 else near | chance.getrandbits(32) >> length
+            best = next((found for length in lengths
+                         if (found := known.get((length, address >> 32 - length << 32 - length)))), None)
+            route = router.v4.routes.get(address)
+            assert (route.gateway if route else None) == best
 
 
 # -- compiled --------------------------------------------------------------------------------------------------------

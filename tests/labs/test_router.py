@@ -6,7 +6,9 @@ import hashlib
 import random
 import re
 import socket
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +21,13 @@ from iovisor.compiler.cache import Cache
 from iovisor.fabric import Edge, Running
 from iovisor.functions.router import Router
 from iovisor.functions.router.settings import RouterConfig
+from iovisor.language import ipv4_address, prefix
 from iovisor.testing import Host, Lab
 from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 UDP_SEGMENT = 103               # linux/udp.h
+SO_RCVBUFFORCE = 33             # asm-generic/socket.h
 
 
 @dataclass
@@ -196,6 +200,65 @@ def test_a_host_learns_a_better_way(place: Place) -> None:                      
     finally:
         host.run(["ip", "route", "del", "2001:db8:300::/40"])
         place.running.reconfigure(static=config.static, fixed=config.fixed)
+
+
+def test_routes_change_and_nothing_is_lost(place: Place) -> None:
+    """From one next hop to two and back, all of them the same host, while numbered datagrams go by."""
+    router, sink = place.running.function, place.hosts[1]
+    assert isinstance(router, Router)
+    one, two = ((ipv4_address(f"10.1.1.{last}"), 1, 1) for last in (2, 3))
+    there = prefix("203.0.113.0/24")
+    for words in ("addr add 203.0.113.1/32 dev lo", "addr add 10.1.1.3/32 dev eth0"):
+        sink.run(["ip", *words.split()])
+    router.feed(there, [one])
+    try:
+        with sink.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver, \
+                place.hosts[0].socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+            receiver.bind(("203.0.113.1", 7001))
+            receiver.settimeout(20)
+            for warm in (one, two):
+                router.feed(there, [warm])
+                sender.sendto(b"warm", ("203.0.113.1", 7001))
+                assert receiver.recv(10) == b"warm"
+            ended, changes = threading.Event(), 0
+
+            def send() -> None:
+                for number in range(5000):
+                    sender.sendto(number.to_bytes(4, "big"), ("203.0.113.1", 7001))
+                    time.sleep(0.0001)
+                ended.set()
+
+            thread = threading.Thread(target=send)
+            thread.start()
+            while not ended.is_set():
+                router.feed(there, ([one], [one, two], [two])[changes % 3])
+                changes += 1
+            thread.join()
+            assert [int.from_bytes(receiver.recv(10), "big") for _ in range(5000)] == list(range(5000))
+            assert changes > 20
+    finally:
+        router.feed(there, None)
+        for words in ("addr del 203.0.113.1/32 dev lo", "addr del 10.1.1.3/32 dev eth0"):
+            sink.run(["ip", *words.split()])
+
+
+def test_who_asks_for_everybody_harms_nobody(place: Place) -> None:
+    """Thousands of addresses nobody has: hosts that talk go on talking, the table is bounded, and new ones get in."""
+    router, attacker = place.running.function, place.hosts[0]
+    assert isinstance(router, Router)
+    near, far = place.hosts[1], place.address(2, True)
+    assert near.ping(far, six=True, count=1) == 1
+    talking = near.start(["ping", "-n", "-q", "-i", "0.02", "-c", "100", far], stdout=subprocess.PIPE, text=True)
+    with attacker.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
+        for number in range(6000):
+            sender.sendto(b"x", (f"2001:db8:1::{0x1000 + number:x}", 9))
+    told, _ = talking.communicate(timeout=30)
+    assert "100 received" in told, told
+    assert len(router.v6.neighbors) <= router.config.neighbors
+    assert set(place.running.drops) <= {"PUNT_LOST", "UNREACHABLE", "LOCAL", "HEARD", "MULTICAST", "ERRORS_LIMITED"}
+    router.flush_neighbors()
+    assert until(lambda: near.ping(place.address(0, True), six=True, count=1) == 1)
 
 
 def test_who_is_not_there_is_unreachable(place: Place) -> None:
