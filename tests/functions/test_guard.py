@@ -21,6 +21,7 @@ from iovisor.parts.reading import Unreadable
 from iovisor.wire.arp import Arp
 from iovisor.wire.ethernet import Ethernet
 from iovisor.wire.icmp6 import Icmp6, Icmp6Type
+from iovisor.wire.igmp import Igmp, IgmpType
 from iovisor.wire.ipv4 import IPv4
 from iovisor.wire.ipv6 import Fragment, IPv6, link_local
 from iovisor.wire.neighbor import (
@@ -147,6 +148,11 @@ CASES: list[tuple[str, dict[str, Any], bytes, Verdict]] = [
     ("telling another's MAC", {}, v6(GLOBAL, 58, tell(GLOBAL, told(TARGET, OTHER))), drop(Reason.FOREIGN_NEIGHBOR)),
     ("a rogue router", {}, v6(LINK, 58, ADVERTISED), drop(Reason.ROGUE_ROUTER)),
     ("a router", {"router": True}, v6(LINK, 58, ADVERTISED), PASS),
+    ("a query for listeners", {}, v4("10.0.0.5", 2, bytes(Igmp(type=IgmpType.QUERY))), drop(Reason.ROGUE_ROUTER)),
+    ("a listener's report", {}, v4("10.0.0.5", 2, bytes(Igmp(type=IgmpType.REPORT_2, group=7))), PASS),
+    ("a query for listeners, by right", {"router": True}, v4("10.0.0.5", 2, bytes(Igmp(type=IgmpType.QUERY))), PASS),
+    ("a query for listeners, v6", {}, v6(LINK, 58, bytes(Icmp6(type=Icmp6Type.LISTENER_QUERY)) + bytes(16)),
+     drop(Reason.ROGUE_ROUTER)),
     ("behind an extension header", {}, v6(LINK, *behind(58, ADVERTISED)), drop(Reason.ROGUE_ROUTER)),
     ("behind too many", {}, v6(LINK, *behind(58, ADVERTISED, 5)), drop(Unreadable.TOO_MANY_HEADERS)),
     ("behind as many as there may be", {}, v6(LINK, *behind(58, ADVERTISED, 4)), drop(Reason.ROGUE_ROUTER)),

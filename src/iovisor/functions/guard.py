@@ -18,7 +18,7 @@ trust, and none of that leaves its port.  What goes to the endpoint is not looke
 |---|---|---|---|
 | `stations` | list | none | who is behind the port; without any, nothing passes: `mac`, and `addresses`, none or some |
 | `dhcp` | bool | false | whether it may be a DHCP server or relay (UDP from port 67, and from 547) |
-| `router` | bool | false | whether it may advertise itself as router, and send packets from addresses not its own |
+| `router` | bool | false | whether it may advertise itself as router, ask for listeners, and send for other addresses |
 | `tagged` | bool | false | whether its frames may carry VLAN tags, one or two |
 | `other` | bool | false | whether frames that are neither IP nor ARP may pass |
 | `private` | bool | false | whether unicast frames for other stations than these are kept from it |
@@ -71,7 +71,7 @@ None but the drops.
 | `FOREIGN_ARP` | is ARP in another's name, or not ARP for IPv4 over Ethernet |
 | `FOREIGN_NEIGHBOR` | is neighbor discovery in another's name |
 | `ROGUE_DHCP` | is what a DHCP server or relay says |
-| `ROGUE_ROUTER` | is a router advertisement or a redirect |
+| `ROGUE_ROUTER` | is a router advertisement, a redirect, or a query for multicast listeners (IGMP, MLD) |
 | `HIDDEN` | is discovery in fragments |
 | `MALFORMED` | contradicts itself: version, lengths, transport header |
 | `TINY_FRAGMENT` | is a first fragment without the whole transport header |
@@ -128,6 +128,7 @@ from iovisor.parts.reading import Unreadable, extensions, internet4, is_whole
 from iovisor.wire.arp import Arp, is_ethernet_ipv4
 from iovisor.wire.ethernet import Ethernet, EtherType, is_group
 from iovisor.wire.icmp6 import Icmp6, Icmp6Type, is_discovery
+from iovisor.wire.igmp import Igmp, IgmpType
 from iovisor.wire.ipv4 import IpProtocol
 from iovisor.wire.ipv6 import IPv6, link_local
 from iovisor.wire.neighbor import NeighborSolicitation, OptionType, link_layer_address
@@ -286,6 +287,9 @@ class Guard(Function):
             udp = pkt.parse(Udp)
             require(self.config.dhcp or udp.src != DHCP_SERVER, Reason.ROGUE_DHCP)
             asking = udp.src == DHCP_CLIENT and udp.dst == DHCP_SERVER
+        elif protocol == IpProtocol.IGMP and offset == 0:
+            igmp = pkt.parse(Igmp)
+            require(self.config.router or igmp.type != IgmpType.QUERY, Reason.ROGUE_ROUTER)
         if self.config.router or free or (address == 0 and asking):
             return
         require(self.may_use(source, EtherType.IPV4, address), Reason.FOREIGN_ADDRESS)
@@ -314,7 +318,7 @@ class Guard(Function):
     def check_message(self, pkt: Packet, kind: int, size: int, source: int, free: bool) -> bool:
         """Whether a message of ICMPv6 may come from nowhere."""
         match kind:
-            case Icmp6Type.ROUTER_ADVERTISEMENT | Icmp6Type.REDIRECT:
+            case Icmp6Type.ROUTER_ADVERTISEMENT | Icmp6Type.REDIRECT | Icmp6Type.LISTENER_QUERY:
                 require(self.config.router, Reason.ROGUE_ROUTER)
                 return False
             case Icmp6Type.NEIGHBOR_SOLICITATION:
