@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -356,6 +357,43 @@ def test_ct_03_a_rule_while_a_session_runs(known: str) -> None:
     hold(wall, [into(server(A, 501, 101, 5), end), out(client(A, 101, 501), end), into(ANSWER)])
     wall.reconfigure(rules=SSH)
     hold(wall, [into(server(A, 501, 101, 5)), out(client(A, 101, 506))])
+
+
+def test_a_set_of_rules_is_changed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After every single write to a table, each packet meets the old rules or the new ones, never a mixture.
+
+    The old set lets the first half of the probes pass, the new one the second; a mixture would be another half.
+    """
+    probes = [Step(bytes(link() / ipv4(src="10.0.0.1", dst=0xc0000200 + number) / udp(src=1, dst=2)), INSIDE, PASS)
+              for number in range(8)]
+    old = [{"action": "accept", "destination": f"192.0.2.{number}"} for number in range(4)]
+    new = [{"action": "drop", "destination": "192.0.2.0/30"}, {"action": "accept", "destination": "192.0.2.0/29"}]
+    wall, seen = Firewall(rules=old), list[tuple[bool, ...]]()
+
+    def look() -> None:
+        found = []
+        for probe in probes:
+            found.append(wall.run(Packet(probe.frame, INSIDE)).kind != 0)
+            for kept in (wall.connections.transitory, wall.connections.established):
+                kept.home.entries.clear()  # type: ignore[attr-defined]
+        seen.append(tuple(found))
+
+    def spied(original: Any, *given: Any) -> Any:
+        done = original(*given)
+        look()
+        return done
+
+    look()
+    for table in wall.tables.values():
+        if table.spec.name.partition(".")[0] in ("rules", "decisions"):
+            for name in ("update", "delete"):
+                monkeypatch.setattr(table.home, name, partial(spied, getattr(table.home, name)))
+    wall.reconfigure(rules=new)
+    before, after = (True,) * 4 + (False,) * 4, (False,) * 4 + (True,) * 4
+    assert set(seen) == {before, after} and len(seen) > 20
+    assert seen == sorted(seen, reverse=True), "and it changed once"
+    wall.reconfigure(rules=old)
+    assert seen[-1] == before
 
 
 def test_what_stays_keeps_its_count_and_its_connections() -> None:
