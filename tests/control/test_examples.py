@@ -18,6 +18,7 @@ from iovisor.kernel import Netlink, addresses, interfaces, routes
 from iovisor.model.reading import read
 from tests.control.conftest import Platforms, apply
 from tests.fabric.hosts import FAR, Host, Place
+from tests.fabric.test_dhcp_clients import program
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -25,21 +26,27 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 Places = Callable[[int], Place]
 
 
-def rebound(text: str, at: Place) -> tuple[str, dict[str, Host]]:
-    """The documents, attached to hosts that have their endpoints' addresses; and the hosts, by what stood there."""
+def rebound(text: str, at: Place, **beyond: str) -> tuple[str, dict[str, Host]]:
+    """The documents, attached to hosts that have their endpoints' addresses; and the hosts, by what stood there.
+
+    `beyond` has the addresses of hosts that stand behind devices and TAPs.
+    """
     hosts: dict[str, Host] = {}
     for document in read(text, "example"):
         data = document.plain()
         for endpoint in data.get("endpoints", {}).values():
-            where = endpoint["netns"]
+            where = next(endpoint[way] for way in ("netns", "device", "tap") if way in endpoint)
             host = hosts[where] = at.hosts[len(hosts)]
+            if where in beyond:
+                endpoint = {"address": beyond[where]}
             with Netlink(host.namespace) as netlink:
                 if "mac" in endpoint:
                     netlink.submit(interfaces.change("eth0", mac=bytes.fromhex(endpoint["mac"].replace(":", ""))))
-                netlink.submit(addresses.add(FAR + host.number, endpoint["address"]))
+                if "address" in endpoint:
+                    netlink.submit(addresses.add(FAR + host.number, endpoint["address"]))
                 if "gateway" in endpoint:
                     netlink.submit(routes.add("0.0.0.0/0", gateway=endpoint["gateway"]))
-    return re.sub(r"netns: ([\w-]+)", lambda found: f"device: p{hosts[found[1]].number}", text), hosts
+    return re.sub(r"(netns|device|tap): ([\w-]+)", lambda found: f"device: p{hosts[found[2]].number}", text), hosts
 
 
 @contextmanager
@@ -130,3 +137,56 @@ def test_three_tiers(place: Places, platform: Platforms) -> None:
         assert heard(web1, "10.1.3.11", 5432, 1) is None
         apply(here, text.replace("{address: 10.1.1.12}", "{address: 10.1.1.12, drain: true}"))
         assert {heard(customer, "10.1.1.100", 80) for _ in range(40)} == {b"one"}
+
+
+def test_a_campus(place: Places, platform: Platforms) -> None:
+    at = place(5)
+    text, hosts = rebound((EXAMPLES / "campus.yaml").read_text(), at, eno2="192.0.2.1/30", **{"tap-camera": "10.30.0.1/24"})
+    with Netlink(hosts["eno2"].namespace) as netlink:
+        netlink.submit(routes.add("10.10.0.0/24", gateway="192.0.2.2"))
+    apply(platform(at), text)
+    alice, bob, camera, recorder, world = (hosts[name] for name in ("alice", "bob", "tap-camera", "recorder", "eno2"))
+    assert until(lambda: pings(alice, "10.10.0.2", 1), 40) and until(lambda: pings(camera, "10.30.0.2", 1), 40)
+    assert until(lambda: pings(alice, "10.10.0.254", 1), 40)
+    assert pings(world, "10.10.0.2") and pings(alice, "192.0.2.1")
+    with Netlink(camera.namespace) as netlink:
+        netlink.submit(addresses.add(FAR + camera.number, "10.10.0.77/24"))
+    assert not pings(camera, "10.10.0.2", 1)
+    for host in (bob, recorder):
+        host.captured()
+    shouts = [alice.frame(None, b"shout" + bytes([number])) for number in range(50)]
+    for shout in shouts:
+        alice.socket.send(shout)
+    assert sorted(frame for frame in bob.captured(50) if b"shout" in frame) == shouts      # a ring, and each comes once
+    assert not [frame for frame in recorder.captured() if b"shout" in frame]
+
+
+LEASED = """#!/bin/sh
+[ "$1" = bound ] || exit 0
+PATH=$PATH:/sbin:/usr/sbin
+ip address flush dev $interface
+ip address add $ip/$mask dev $interface
+ip route replace default via $router
+"""
+
+
+def test_a_home(place: Places, platform: Platforms, tmp_path: Path) -> None:
+    at = place(4)
+    text, hosts = rebound((EXAMPLES / "home-router.yaml").read_text(), at, eno2="203.0.113.1/24")
+    here = platform(at)
+    apply(here, text)
+    (script := tmp_path / "leased").write_text(LEASED)
+    script.chmod(0o755)
+    laptop, phone, nas, world = (hosts[name] for name in ("laptop", "phone", "nas", "eno2"))
+    for host in (laptop, phone, nas):
+        asked = [program("udhcpc"), "-i", "eth0", "-f", "-n", "-q", "-t", "10", "-T", "2", "-s", str(script)]
+        host.namespace.execute(asked, capture_output=True, timeout=60)
+    with saying(b"page", world, 80), saying(b"disk", nas, 443), saying(b"hidden", nas, 22):
+        assert {heard(host, "203.0.113.1", 80) for host in (laptop, phone, nas)} == {b"page"}
+        assert heard(world, "203.0.113.2", 8443) == b"disk"
+        assert heard(laptop, "192.168.1.10", 22) == b"hidden"
+        assert heard(world, "203.0.113.2", 22, 1) is None and not pings(world, "192.168.1.10", 1)
+        assert pings(phone, "203.0.113.1")
+    leases = here.call("home", "house", lambda running: running.instances["dhcp"].function.show())
+    assert {lease["state"] for lease in leases} == {"bound"} and len(leases) == 3
+    assert "192.168.1.10" in {lease["address"] for lease in leases}
