@@ -16,6 +16,7 @@ import pytest
 
 from iovisor.kernel import Netlink, addresses, interfaces, routes
 from iovisor.model.reading import read
+from iovisor.testing.packets import ethernet, ipv4, tcp
 from tests.control.conftest import Platforms, apply
 from tests.fabric.hosts import FAR, Host, Place
 from tests.fabric.test_dhcp_clients import program
@@ -159,6 +160,32 @@ def test_a_campus(place: Places, platform: Platforms) -> None:
         alice.socket.send(shout)
     assert sorted(frame for frame in bob.captured(50) if b"shout" in frame) == shouts      # a ring, and each comes once
     assert not [frame for frame in recorder.captured() if b"shout" in frame]
+
+
+def test_a_scrubber(place: Places, platform: Platforms) -> None:
+    at = place(3)
+    text, hosts = rebound((EXAMPLES / "ddos-scrubber.yaml").read_text(), at, eno2="203.0.113.1/24")
+    here = platform(at)
+    apply(here, text)
+    server, probe, world = (hosts[name] for name in ("server", "probe", "eno2"))
+
+    def syn(source: str) -> bytes:
+        return bytes(ethernet(dst=int.from_bytes(server.mac), src=int.from_bytes(world.mac)) / ipv4(src=source, dst="203.0.113.10")
+                     / tcp(src=4000, dst=80, flags=2))
+    with saying(b"page", server, 80):
+        assert heard(world, "203.0.113.10", 80) == b"page"
+        for host in (server, probe):
+            host.captured()
+        for number in range(1, 201):
+            world.socket.send(syn(f"198.51.100.{number}"))              # blocked
+            world.socket.send(syn(f"192.0.2.{number}"))                 # forged: nobody there proves anything
+        assert heard(world, "203.0.113.10", 80) == b"page"
+    drops, counts = here.call("edge", "scrubber", lambda running: (
+        running.drops["scrub"], running.instances["scrub"].function.show()))
+    assert drops["BLOCKED"] == 200 and counts["answered"] >= 200
+    for host in (server, probe):
+        seen = host.captured(1)
+        assert seen and not [frame for frame in seen if frame[26:29] in (b"\xc6\x33\x64", b"\xc0\x00\x02")]
 
 
 LEASED = """#!/bin/sh
