@@ -91,6 +91,10 @@ def talked(function: Any) -> set[str]:
     return {talk["address"] for talk in function.act("most", {})}
 
 
+def shown(function: Any) -> Any:
+    return function.show()
+
+
 def pings(host: Host, address: str, patience: int = 10) -> bool:
     done = host.namespace.execute(["ping", "-c", "1", "-W", str(patience), address], capture_output=True, check=False)
     return done.returncode == 0
@@ -142,7 +146,8 @@ def test_three_tiers(place: Places, platform: Platforms) -> None:
 
 def test_a_campus(place: Places, platform: Platforms) -> None:
     at = place(5)
-    text, hosts = rebound((EXAMPLES / "campus.yaml").read_text(), at, eno2="192.0.2.1/30", **{"tap-camera": "10.30.0.1/24"})
+    text, hosts = rebound((EXAMPLES / "campus.yaml").read_text(), at,
+                          **{"eno2": "192.0.2.1/30", "tap-camera": "10.30.0.1/24"})
     with Netlink(hosts["eno2"].namespace) as netlink:
         netlink.submit(routes.add("10.10.0.0/24", gateway="192.0.2.2"))
     apply(platform(at), text)
@@ -170,8 +175,8 @@ def test_a_scrubber(place: Places, platform: Platforms) -> None:
     server, probe, world = (hosts[name] for name in ("server", "probe", "eno2"))
 
     def syn(source: str) -> bytes:
-        return bytes(ethernet(dst=int.from_bytes(server.mac), src=int.from_bytes(world.mac)) / ipv4(src=source, dst="203.0.113.10")
-                     / tcp(src=4000, dst=80, flags=2))
+        return bytes(ethernet(dst=int.from_bytes(server.mac), src=int.from_bytes(world.mac))
+                     / ipv4(src=source, dst="203.0.113.10") / tcp(src=4000, dst=80, flags=2))
     with saying(b"page", server, 80):
         assert heard(world, "203.0.113.10", 80) == b"page"
         for host in (server, probe):
@@ -181,7 +186,7 @@ def test_a_scrubber(place: Places, platform: Platforms) -> None:
             world.socket.send(syn(f"192.0.2.{number}"))                 # forged: nobody there proves anything
         assert heard(world, "203.0.113.10", 80) == b"page"
     drops, counts = here.call("edge", "scrubber", lambda running: (
-        running.drops["scrub"], running.instances["scrub"].function.show()))
+        running.drops["scrub"], shown(running.instances["scrub"].function)))
     assert drops["BLOCKED"] == 200 and counts["answered"] >= 200
     for host in (server, probe):
         seen = host.captured(1)
@@ -214,6 +219,6 @@ def test_a_home(place: Places, platform: Platforms, tmp_path: Path) -> None:
         assert heard(laptop, "192.168.1.10", 22) == b"hidden"
         assert heard(world, "203.0.113.2", 22, 1) is None and not pings(world, "192.168.1.10", 1)
         assert pings(phone, "203.0.113.1")
-    leases = here.call("home", "house", lambda running: running.instances["dhcp"].function.show())
+    leases = here.call("home", "house", lambda running: shown(running.instances["dhcp"].function))
     assert {lease["state"] for lease in leases} == {"bound"} and len(leases) == 3
     assert "192.168.1.10" in {lease["address"] for lease in leases}

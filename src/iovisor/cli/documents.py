@@ -80,10 +80,10 @@ def echo(data: Any, output: str) -> None:
 
 def offline() -> Kinds:
     """The catalogue, and authors' files on this machine, beside the documents that name them."""
-    from ..control import kinds as catalogue
+    from ..control import catalogue
     from ..model import UnknownKind, is_own
 
-    class Offline(catalogue.Kinds):
+    class Offline(catalogue.Catalogue):
         def find(self, kind: str, document: str = "") -> Any:
             return own(kind, document) if is_own(kind) else super().find(kind, document)
 

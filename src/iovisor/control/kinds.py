@@ -1,7 +1,4 @@
-"""Which kinds of function there are, and the one place where their code comes into this process.
-
-    switch, acl, ...        the catalogue: modules of iovisor.functions, each with one function
-    rtt.py:RttMeter         an author's own, in a file that comes with the document
+"""Functions of authors, `rtt.py:RttMeter`, in files that come with documents, beside those of the catalogue.
 
 A file of an author's is kept under a name made of its content.  So a revision keeps the code it was applied with,
 whatever becomes of the author's file, and two networks may have different files of one name.
@@ -14,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import json
 import os
-import pkgutil
 import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -25,12 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import functions
-from ..language import Config, Function, Ports
+from ..language import Config
 from ..language.errors import ConfigError
 from ..model import Fault, UnknownKind, is_own
-from . import configured
-from .declared import declared
+from .catalogue import Catalogue, Kind
 from .sandbox.confinement import Unconfined
 from .sandbox.standin import Resolved, Standing
 from .sandbox.workshop import Bench, Failed, Workshop
@@ -38,37 +31,6 @@ from .sandbox.workshop import Bench, Failed, Workshop
 MOST_BYTES = 1 << 19
 MOST_FILES = 500                # kept, before those that no revision uses are looked for
 _standing = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind as the model wants to know it, and its class."""
-
-    made: type[Function]
-
-    @property
-    def named(self) -> Mapping[str, int]:
-        """Ports with a name, and their numbers."""
-        return {name: port for name, port in self.made.spec().ports.items() if isinstance(port, int)}
-
-    @property
-    def numbered(self) -> Collection[int]:
-        """The numbers of ports without a name."""
-        families = [port for port in self.made.spec().ports.values() if isinstance(port, Ports)]
-        return [number for family in families for number in range(family.first, family.first + family.count)]
-
-    @property
-    def schema(self) -> Mapping[str, Any]:
-        """JSON Schema of the configuration."""
-        return self.made.spec().config.schema()
-
-    def configured(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[Fault]]:
-        """The configuration in its normal form, and everything that is wrong with it."""
-        return configured.normal(self.made.spec().config, config)
-
-    def config(self, config: Mapping[str, Any]) -> Config:
-        """The configuration of a normal form."""
-        return configured.made(self.made.spec().config, config)
 
 
 @dataclass(frozen=True)
@@ -141,17 +103,12 @@ class Sources:
         sys.modules[module] = Standing(self.workshop, Bench(module, file, text, self.folder / module))
 
 
-class Kinds:
+class Kinds(Catalogue):
     """All kinds that a document may name; `own` are the modules of the files it came with, by the file's name."""
 
     def __init__(self, own: Mapping[str, str] | None = None) -> None:
         self.own = own or {}
         self.absent: set[str] = set()           # files that documents named and that did not come with them
-
-    def names(self) -> Sequence[str]:
-        """The catalogue's."""
-        return sorted(module.name for module in pkgutil.iter_modules(functions.__path__)
-                      if not module.name.startswith("_") and _catalogued(module.name) is not None)
 
     def find(self, kind: str, document: str = "") -> Kind:
         """The kind of a name; UnknownKind if it is not there or cannot be used."""
@@ -161,21 +118,7 @@ class Kinds:
                 self.absent.add(file)
                 raise UnknownKind(f"the file {file} did not come with the document", "put it beside the document")
             return _own(self.own[file], file, name)
-        found = _catalogued(kind) if kind.isidentifier() else None
-        if found is None:
-            raise UnknownKind(f"there is no kind {kind!r}", f"there is {', '.join(self.names())}; a function of your "
-                                                            "own is written file.py:Class")
-        return Kind(found)
-
-
-def _catalogued(name: str) -> type[Function] | None:
-    """The function of a module of the catalogue; if it has several, the one of its name."""
-    qualified = f"{functions.__name__}.{name}"
-    if importlib.util.find_spec(qualified) is None:
-        return None
-    found = declared(importlib.import_module(qualified), qualified)
-    named = [kind for kind in found if kind.__name__.lower() == name.replace("_", "")]
-    return next(iter(found if len(found) == 1 else named), None)
+        return super().find(kind, document)
 
 
 def _own(module: str, file: str, name: str) -> Kind:
