@@ -1,5 +1,6 @@
-"""Routing with translation beside Linux's, on the same veths, round by round in turns: ours is the router and nat, theirs
-is the kernel's routing with nftables' masquerade.
+"""Routing with translation beside Linux's, on the same veths, round by round in turns.
+
+Ours is the router and nat, theirs is the kernel's routing with nftables' masquerade.
 
 Four questions: bulk TCP, datagrams of 18 bytes (64 on the wire), round trips of a byte, and connections that are made,
 asked and ended.  `WAYS` says what stands between the two hosts; another comparison is another pair of ways.
@@ -54,8 +55,10 @@ WAYS: dict[str, Way] = {"ours": ours, "linux": masquerade}
 
 
 def connections(one: Host, two: Host, seconds: float) -> float:
-    """TCP connections a second: opened, one byte each way, closed; one after the other.  The server closes first, or the
-    client would wait for ports of its own."""
+    """TCP connections a second: opened, one byte each way, closed; one after the other.
+
+    The server closes first, or the client would wait for ports of its own.
+    """
     with two.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("10.1.1.2", 6001))
