@@ -316,7 +316,7 @@ def test_the_demo_works_and_leaves_nothing() -> None:
 @pytest.mark.root
 @pytest.mark.lab
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "at"), [(signal.SIGINT, "ping IPv4"), (signal.SIGTERM, "ping from zenith")])
+@pytest.mark.parametrize(("number", "at"), [(signal.SIGINT, "ping IPv4"), (signal.SIGTERM, "HTTP from zenith")])
 def test_the_demo_can_be_stopped(number: signal.Signals, at: str, tmp_path: Path) -> None:
     pytest.importorskip("llvmlite")
     with subprocess.Popen([sys.executable, "-u", "-m", "iovisor", "demo", "--quick"], stdout=subprocess.PIPE, text=True,

@@ -35,37 +35,59 @@ if TYPE_CHECKING:
     from ..testing import Lab
 
 PICTURE = """\
-   web .11 ──┐                          web .11 ──┐
-             ├── lan ── wall ── db .20            ├── lan ── wall ── db .20
-   test .12 ─┘                          test .12 ─┘
-                acme/shop                            zenith/shop
+                               ┌── spread ── web ── web1 .11, web2 .12    10.1.1.0/24
+     customer ── edge ── core ─┤
+   198.51.100.10               └── db-wall ── db ── db1 .11               10.1.3.0/24
 
-   lan is switch.py, wall is acl.py; names, addresses in 10.1.0.0/24 and MACs
-   are the same on both sides
+   acme/shop, and zenith/shop the same: names, addresses and MACs. edge and
+   db-wall are firewalls, core a router, spread a balancer for 10.1.1.100,
+   web and db switches; each is one file of Python
 """
 DOCUMENT = """\
 version: 1
 tenant: {tenant}
 network: shop
 functions:
-  lan: switch
-  wall:
-    kind: acl
+  edge:
+    kind: firewall
     rules:
-      - {{name: http, action: accept, direction: out, protocol: tcp, destination_ports: 80}}
-      - {{name: answers, action: accept, direction: in, protocol: tcp, source_ports: 80, flags: ack}}
+      - {{name: pages, action: accept, direction: in, protocol: tcp, destination: 10.1.1.100, destination_ports: 80}}
+      - {{name: ping, action: accept, direction: in, protocol: icmp, icmp_type: echo, destination: 10.1.1.100}}
+  core:
+    kind: router
+    interfaces:
+      0: {{mac: 02:00:00:00:0c:00, addresses: [198.51.100.1/24]}}
+      1: {{mac: 02:00:00:00:0c:01, addresses: [10.1.1.254/24]}}
+      2: {{mac: 02:00:00:00:0c:02, addresses: [10.1.3.254/24]}}
+  spread:
+    kind: balancer
+    mac: 02:00:00:00:0b:01
+    addresses: [10.1.1.99/24]
+    vips:
+      - {{address: 10.1.1.100, port: 80, backends: [{{address: 10.1.1.11}}, {{address: 10.1.1.12}}]}}
+  db-wall:
+    kind: firewall
+    rules:
+      - {{name: web asks, action: accept, direction: in, protocol: tcp, source: 10.1.1.0/24, destination_ports: 80}}
+  web: switch
+  db: switch
 endpoints:
-  web: {{netns: {prefix}{tenant}_web, mac: 02:00:00:00:00:01, address: 10.1.0.11/24}}
-  test: {{netns: {prefix}{tenant}_test, mac: 02:00:00:00:00:02, address: 10.1.0.12/24}}
-  db: {{netns: {prefix}{tenant}_db, mac: 02:00:00:00:00:03, address: 10.1.0.20/24}}
+  customer:
+    {{netns: {prefix}{tenant}_customer, mac: 02:00:00:00:00:01, address: 198.51.100.10/24, gateway: 198.51.100.1}}
+  web1: {{netns: {prefix}{tenant}_web1, mac: 02:00:00:00:00:11, address: 10.1.1.11/24, gateway: 10.1.1.254}}
+  web2: {{netns: {prefix}{tenant}_web2, mac: 02:00:00:00:00:12, address: 10.1.1.12/24, gateway: 10.1.1.254}}
+  db1: {{netns: {prefix}{tenant}_db1, mac: 02:00:00:00:00:21, address: 10.1.3.11/24, gateway: 10.1.3.254}}
 links:
-  - [web, lan]
-  - [test, lan]
-  - [lan, wall, db]
+  - ["core:0", edge, customer]
+  - ["core:1", "spread:outside:inside", web]
+  - [db, db-wall, "core:2"]
+  - [web, web1]
+  - [web, web2]
+  - [db, db1]
 """
-ANSWERS = "protocol: tcp, source_ports: 80, flags: ack}\n"
-RULE = "      - {name: ping, action: accept, protocol: icmp}\n"
-WEB, TEST, DB = "10.1.0.11", "10.1.0.12", "10.1.0.20"
+BOTH, ONE = "{address: 10.1.1.12}", "{address: 10.1.1.12, drain: true}"
+PAGES, WEB2, DB = "10.1.1.100", "10.1.1.12", "10.1.3.11"
+HOSTS = "customer", "web1", "web2", "db1"
 PATIENCE = 30.0
 ECHO = 7
 
@@ -103,10 +125,10 @@ class Networks:
             assert self.switching.name is not None
             self.prefix = self.switching.name.removesuffix("switching")
             self.hosts = {name: self.lab.place(name) for name in (
-                *(f"{tenant}_{host}" for tenant in ("acme", "zenith") for host in ("web", "test", "db")),
-                "staging_web", "staging_db")}
-            for name in ("acme", "zenith", "staging"):
-                undo.enter_context(serving(self.hosts[f"{name}_db"], f"the page of {name}"))
+                *(f"{tenant}_{host}" for tenant in ("acme", "zenith") for host in HOSTS),
+                "staging_customer", "staging_web1")}
+            for name in ("acme_web1", "acme_web2", "acme_db1", "zenith_web1", "zenith_web2", "staging_web1"):
+                undo.enter_context(serving(self.hosts[name], name.replace("_", "'s ")))
             self._undo = undo.pop_all()
         return self
 
@@ -120,88 +142,89 @@ class Networks:
         stage = self.stage
         stage.title("Two tenants with the same addresses, each with a document")
         picture = Text(PICTURE)
-        picture.highlight_words(("web ", "test ", "db "), "cyan")
-        picture.highlight_words((" lan ", " wall "), "bold green")
+        picture.highlight_words(("customer ", "web1 ", "web2 ", "db1 "), "cyan")
+        picture.highlight_words((" edge ", " core ", " spread ", " db-wall ", " web ", " db "), "bold green")
         stage.console.print(picture, soft_wrap=True)
         self.write({tenant: DOCUMENT.format(tenant=tenant, prefix=self.prefix) for tenant in ("acme", "zenith")})
         stage.typed("export IOVISOR_HOST=unix:sock")
         self.begin()
         self.type("daemon status")
         begun = time.perf_counter()
-        self.type("apply acme.yaml")
-        self.type("apply zenith.yaml -o name")
+        self.type("apply acme.yaml zenith.yaml -o name")
         took = time.perf_counter() - begun
         stage.mark(self.quiet("network", "ls", "-o", "name").split() == ["acme/shop", "zenith/shop"],
-                   f"compiled, verified, attached, {took:.1f} s after they were typed")
+                   f"compiled, verified, attached, {took:.1f} s after it was typed")
+        self.type("function ls acme/shop")
         for tenant in ("acme", "zenith"):
-            page = self.page(tenant)
-            stage.mark(page == f"the page of {tenant}", f"HTTP from {tenant}'s web to {DB}: {page!r}")
+            pages = self.pages(tenant)
+            stage.mark(pages == {f"{tenant}'s web1", f"{tenant}'s web2"},
+                       f"HTTP from {tenant}'s customer to {PAGES}, {ASKED} times: by {said(pages)}")
         for tenant in ("acme", "zenith"):
-            near, far = pings(self.hosts[f"{tenant}_web"], TEST), self.blocked(tenant)
-            stage.mark(near == PINGS and far == 0, f"ping from {tenant}'s web: test answers {near} of {PINGS}, "
-                                                   f"db behind the wall {far} of {PINGS}")
+            db, hidden = page(self.hosts[f"{tenant}_web1"], DB), page(self.hosts[f"{tenant}_customer"], DB, 0.3)
+            stage.mark((db == "acme's db1" or tenant != "acme") and hidden == "timed out",
+                       f"{tenant}'s customer asks db1: {hidden}")
         for tenant, other in (("acme", "zenith"), ("zenith", "acme")):
             inside, across = self.shouted(tenant, other)
-            stage.mark(inside == SHOUTS and across == 0, f"{tenant}'s web broadcasts: {inside} of {SHOUTS} reach its "
-                                                         f"own test, {across} any host of {other}")
+            stage.mark(inside == SHOUTS and across == 0, f"{tenant}'s web1 broadcasts: {inside} of {SHOUTS} reach its "
+                                                         f"own web2, {across} any host of {other}")
 
     def explain(self) -> None:
-        from ..testing.packets import ethernet, icmp, ipv4
+        from ..testing.packets import ethernet, ipv4, tcp
         stage = self.stage
-        stage.title("Why does db not answer a ping?")
-        frame = bytes(ethernet(src="02:00:00:00:00:01", dst="02:00:00:00:00:03") / ipv4(src=WEB, dst=DB) / icmp())
-        stage.say("An echo request from web to db, by its bytes:")
-        said = self.type(f"trace acme/shop web {frame.hex()}")
-        line = said.partition("acl.py:")[2].partition(" ")[0]
-        stage.mark("dropped by wall: DEFAULT" in said and line.isdecimal(),
-                   f"no rule of wall accepts it; line {line} of acl.py drops it. Nothing was sent")
+        stage.title("Why does db1 not answer the customer?")
+        frame = bytes(ethernet(src="02:00:00:00:00:01", dst="02:00:00:00:0c:00")
+                      / ipv4(src="198.51.100.10", dst=DB) / tcp(src=40_000, dst=80, flags=2))
+        stage.say("A SYN from customer to db1, by its bytes:")
+        told = self.type(f"trace acme/shop customer {frame.hex()}")
+        stage.mark("dropped by edge: DEFAULT" in told, "no rule of edge accepts it. Nothing was sent")
 
     def change(self) -> None:
         stage = self.stage
-        stage.title("One rule more, for acme alone")
-        text = (self.folder / "acme.yaml").read_text()
-        self.write({"acme": text.replace(ANSWERS, ANSWERS + RULE)})
-        stage.say(f"acme.yaml, rules of wall:  [green]+ {RULE.strip()}[/]")
+        stage.title("One server less, for acme alone")
+        self.write({"acme": (self.folder / "acme.yaml").read_text().replace(BOTH, ONE)})
+        stage.say(f"acme.yaml, backends of spread:  [green]{ONE}[/]")
         self.type("plan acme.yaml zenith.yaml", exits=2)
-        stage.mark(self.blocked("acme") == 0, "planned is not applied: still no answer")
-        self.type("apply acme.yaml zenith.yaml -m 'db may be pinged'")
-        ours, theirs = pings(self.hosts["acme_web"], DB), self.blocked("zenith")
-        stage.mark(ours == PINGS and theirs == 0, f"acme's db now answers {ours} of {PINGS}; zenith's {theirs}")
+        before = self.pages("acme")
+        stage.mark(len(before) == 2, f"planned is not applied: pages still come from {said(before)}")
+        self.type("apply acme.yaml zenith.yaml -m 'web2 rests'")
+        ours, theirs = self.pages("acme"), self.pages("zenith")
+        stage.mark(ours == {"acme's web1"} and len(theirs) == 2, f"pages of acme come from {said(ours)}, of zenith "
+                                                                 f"from {said(theirs)}")
 
     def clone(self) -> None:
         stage = self.stage
         stage.title("A copy to try things in, and the way back")
-        self.type(f"clone acme/shop acme/staging --rebind web=netns:{self.prefix}staging_web "
-                  f"--rebind db=netns:{self.prefix}staging_db -o name")
-        pages = {name: self.page(name) for name in ("staging", "acme")}
-        stage.mark(pages == {name: f"the page of {name}" for name in pages},
-                   f"HTTP to {DB}: {pages['staging']!r} in the copy, {pages['acme']!r} in the original")
+        self.type(f"clone acme/shop acme/staging --rebind customer=netns:{self.prefix}staging_customer "
+                  f"--rebind web1=netns:{self.prefix}staging_web1 -o name")
+        copy, ours = self.pages("staging"), self.pages("acme")
+        stage.mark(copy == {"staging's web1"} and ours == {"acme's web1"},
+                   f"HTTP to {PAGES}: by {said(copy)} in the copy, by {said(ours)} in the original")
         self.type("rollback acme/shop")
-        ours, copy = self.blocked("acme"), pings(self.hosts["staging_web"], DB)
-        stage.mark(ours == 0 and copy == PINGS, f"acme/shop is as it was, db answers {ours} of {PINGS} pings; "
-                                                f"the copy keeps the rule, {copy} of {PINGS}")
+        ours, copy = self.pages("acme"), self.pages("staging")
+        stage.mark(len(ours) == 2 and copy == {"staging's web1"}, f"acme/shop is as it was: {said(ours)}; the copy "
+                                                                  f"still has {said(copy)}")
         self.type("history acme/shop")
 
     def kill(self) -> None:
         stage = self.stage
         stage.title("kill -9, under traffic")
         assert self.daemon is not None
-        with Questions(self.hosts["acme_web"], self.hosts["acme_test"]) as asked:
+        with Questions(self.hosts["acme_web1"], self.hosts["acme_web2"]) as asked:
             self.wait(lambda: asked.answered > 100, "datagrams are answered")
             stage.typed(f"kill -9 {self.daemon.pid}")
             self.daemon.kill()
             self.daemon.wait()
             self.type("network ls", exits=1)
             before = asked.answered
-            page = self.page("zenith")
-            stage.mark(page == "the page of zenith", f"nobody is there, and a new connection passes zenith's wall: "
-                                                     f"{page!r}")
+            pages = self.pages("zenith")
+            stage.mark(len(pages) == 2, f"nobody is there, and new connections pass zenith's edge, core and spread, "
+                                        f"to {said(pages)}")
             self.begin()
             self.type("network ls")
             after = asked.answered
             self.wait(lambda: asked.answered > after + 100, "datagrams are answered")
         stage.mark(asked.answered == asked.sent and asked.answered > before,
-                   f"meanwhile web asked test by UDP, {asked.sent:,} times: {asked.sent - asked.answered} lost")
+                   f"meanwhile web1 asked web2 by UDP, {asked.sent:,} times: {asked.sent - asked.answered} lost")
 
     def destroy(self) -> None:
         from ..kernel import Netlink, interfaces
@@ -266,27 +289,26 @@ class Networks:
                 raise Unusable(f"it took more than {PATIENCE:.0f} s until {what}")
             time.sleep(0.01)
 
-    def page(self, name: str) -> str:
-        """What db says over HTTP to web."""
-        return page(self.hosts[f"{name}_web"], DB)
-
-    def blocked(self, name: str) -> int:
-        """How many pings db answers to web; none are waited for."""
-        return pings(self.hosts[f"{name}_web"], DB, "0.3")
+    def pages(self, name: str) -> set[str]:
+        """What customer gets to read, of as many requests as meet both servers; those a network needs to find its ways
+        do not count."""
+        customer = self.hosts[f"{name}_customer"]
+        self.wait(lambda: "web" in page(customer, PAGES), "a page comes")
+        return {page(customer, PAGES) for _ in range(ASKED)}
 
     def shouted(self, tenant: str, other: str) -> tuple[int, int]:
         """Broadcast datagrams of a tenant's web: how many its test gets, and how many the other's hosts."""
         from ..testing.capture import Capture
         text = f"{tenant} shouts".encode()
         with contextlib.ExitStack() as stack:
-            own = stack.enter_context(Capture(self.hosts[f"{tenant}_test"], "eth0"))
+            own = stack.enter_context(Capture(self.hosts[f"{tenant}_web2"], "eth0"))
             others = [stack.enter_context(Capture(self.hosts[f"{other}_{host}"], "eth0"))
-                      for host in ("web", "test", "db")]
+                      for host in HOSTS]
             shouting = stack.enter_context(
-                self.hosts[f"{tenant}_web"].run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+                self.hosts[f"{tenant}_web1"].run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
             shouting.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             for _ in range(SHOUTS):
-                shouting.sendto(text, ("10.1.0.255", 9))
+                shouting.sendto(text, ("10.1.1.255", 9))
             inside = len(own.wait(SHOUTS, lambda frame: text in frame))
             return inside, sum(len(capture.frames(lambda frame: text in frame)) for capture in others)
 
@@ -302,20 +324,17 @@ class Networks:
 
 # -- traffic ---------------------------------------------------------------------------------------------------------
 
-PINGS, SHOUTS = 3, 20
+ASKED, SHOUTS = 24, 20
 
 
-def pings(host: NetworkNamespace, address: str, patience: str = "5") -> int:
-    """How many of a few echo requests are answered."""
-    done = host.execute(["ping", "-n", "-q", "-c", str(PINGS), "-i", "0.05", "-W", patience, address],
-                        capture_output=True, text=True, check=False)
-    return int(done.stdout.partition(" received")[0].rpartition(" ")[2] or 0)
+def said(pages: set[str]) -> str:
+    return " and ".join(sorted(pages))
 
 
-def page(host: NetworkNamespace, address: str) -> str:
+def page(host: NetworkNamespace, address: str, patience: float = 5) -> str:
     """What a web server says; why not, if it does not."""
     def ask() -> str:
-        connection = http.client.HTTPConnection(address, timeout=5)
+        connection = http.client.HTTPConnection(address, timeout=patience)
         with contextlib.closing(connection):
             try:
                 connection.request("GET", "/")
@@ -356,7 +375,7 @@ class Questions:
         self._asking, self._answering = (host.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
                                          for host in (one, other))
         self._answering.bind(("", ECHO))
-        self._asking.connect((TEST, ECHO))
+        self._asking.connect((WEB2, ECHO))
         self._asking.settimeout(5)
         self._answering.settimeout(0.2)
         self._asks, self._answers = (threading.Thread(target=work, daemon=True) for work in (self._ask, self._answer))
