@@ -119,11 +119,12 @@ class Recirculation:
         self._free = list(range(2 * room - 1, room - 1, -1))
         former.close()
 
-    def lead(self, wire: int, start: Program, onward: Program | None = None) -> None:
-        """Say where the packets of a wire go on."""
+    def lead(self, wire: int, start: Program | None, onward: Program | None = None) -> None:
+        """Say where the packets of a wire begin and go on; what is not given stays."""
         if onward is not None:
             self._wires.store(onward_of(wire).to_bytes(4, "little"), onward)
-        self._wires.store(start_of(wire).to_bytes(4, "little"), start)
+        if start is not None:
+            self._wires.store(start_of(wire).to_bytes(4, "little"), start)
 
     def give(self, wire: int) -> None:
         """The opposite of `take`; what is still on its way on this wire is dropped, and counted."""

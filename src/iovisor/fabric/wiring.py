@@ -64,25 +64,28 @@ class Wiring:
 
     def _turn(self, at: PortRef, to: PortRef) -> None:
         """Make what leaves `at`, which is linked, enter `to`: one slot write."""
-        self._lead(at, to)
+        self._lead(at, to, True)
         self.joins[at].peer = to
 
-    def _lead(self, at: PortRef, to: PortRef) -> None:
-        """Make what leaves `at` enter `to`; both are joined."""
+    def _lead(self, at: PortRef, to: PortRef, linked: bool = False) -> None:
+        """Make what leaves `at` enter `to`; both are joined.  `linked`: it enters something now."""
         join = self.joins[at]
         instance, target, around = self._instance(at.instance), self._instance(to.instance), self._around
         crossing = Crossing(self._received(to), instance.tail_calls, target.needed, around.device,
                             onward_of(join.wire))
         with edges.hop(to.port, target.door(INGRESS), self._sent(at), crossing) as hop:
             # A clone has the egress of the function it comes from still before it.
-            if instance.has_egress:
+            if not instance.has_egress:
+                around.lead(join.wire, hop, hop)
+            elif linked:
+                around.lead(join.wire, None, hop)
+            else:
                 with edges.enter(at.port, instance.door(EGRESS), self._nobody(instance)) as start:
                     around.lead(join.wire, start, hop)
-            else:
-                around.lead(join.wire, hop, hop)
             instance.lead(at.port, hop)
-        instance.member(at.port, around.device, start_of(join.wire))
-        self._tell_flood(instance, at.port)
+        if not linked:
+            instance.member(at.port, around.device, start_of(join.wire))
+            self._tell_flood(instance, at.port)
 
     def _part(self, *ports: PortRef, removal: Removal | None = None) -> None:
         """Undo joins: what wants out there is dropped from here on, and counted; our devices go with the `removal`."""

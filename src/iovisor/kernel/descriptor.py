@@ -14,14 +14,12 @@ back, and the next use opens the object again by its identifier in the system.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import functools
 import os
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -55,17 +53,9 @@ class Descriptor:
                     self._number(open_identifier(self._opens, self._identifier, "open again"))
         return self._fd
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[int]:
+    def held(self) -> Held:
         """The descriptor's number, good until the end: no other thread lets it rest meanwhile."""
-        with _waking:
-            number = self.fd
-            self._held += 1
-        try:
-            yield number
-        finally:
-            with _waking:
-                self._held -= 1
+        return Held(self)
 
     def fileno(self) -> int:
         return self.fd
@@ -118,6 +108,27 @@ class Descriptor:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'closed' if self.closed else f'fd {self._fd}'}>"
+
+
+class Held:
+    """Inside, a descriptor does not rest.  A class, not a generator: a program is loaded with half a dozen of them."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> int:
+        with _waking:
+            number = self._descriptor.fd
+            self._descriptor._held += 1
+        return number
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with _waking:
+            self._descriptor._held -= 1
 
 
 def pin(fd: int, path: str | os.PathLike[str], operation: str) -> None:
