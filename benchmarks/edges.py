@@ -58,8 +58,9 @@ from iovisor.kernel.assembler import (
 from iovisor.kernel.offloads import Offload
 
 from .cases import UDP, datagram
+from .provisioning import Through
 
-WAYS = ("switch", "bridge", "direct")
+WAYS = ("switch", "through", "bridge", "direct")
 AGAINST_BRIDGE, AGAINST_DIRECT = 0.65, 1.4
 SOURCE, DESTINATION = "02:00:00:00:00:01", "02:00:00:00:00:02"
 PACKETS, BATCH = 200_000, 64
@@ -123,9 +124,9 @@ def way(kind: str) -> Iterator[Way]:
             _quiet(namespace)
         netlink = undo.enter_context(Netlink(switching))
         ends = ((sender, SOURCE), (receiver, DESTINATION))
-        if kind == "switch":
+        if kind in ("switch", "through"):
             net = undo.enter_context(Network("measured", namespace=switching))
-            net.add("lan", Switch(static=[{"mac": DESTINATION, "port": 1}]))
+            net.add("lan", Switch(static=[{"mac": DESTINATION, "port": 1}]) if kind == "switch" else Through())
             edges = net.attach_all({f"lan:{port}": Veth(room, mac=mac) for port, (room, mac) in enumerate(ends)})
             assert all(edge.peer for edge in edges)
             receiving = [(switching, f"e{edge.index:x}") for edge in edges]
@@ -187,6 +188,6 @@ def measure(rounds: int = 21) -> dict[str, float]:
                         found[kind].append(nanoseconds)
     finally:
         os.sched_setaffinity(0, former)
-    ratios = {f"to {kind}": median(a / b for a, b in zip(found["switch"], found[kind], strict=True))
-              for kind in ("bridge", "direct")}
+    ratios = {f"{kind} to {other}": median(a / b for a, b in zip(found[kind], found[other], strict=True))
+              for kind in ("switch", "through") for other in ("bridge", "direct")}
     return {kind: median(values) for kind, values in found.items()} | ratios
