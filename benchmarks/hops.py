@@ -1,4 +1,4 @@
-"""What a hop costs: a walk through a chain of trivial functions of two ports, and through the same written by hand in C.
+"""What a hop costs: a walk through a chain of trivial functions of two ports, and through the same by hand in C.
 
 Both do the same at each function: the port, a count of packets and bytes as received and as sent, per CPU, a hop limit,
 and a tail call at a constant index; `c/hop.c` is what a C programmer would write for a chain that never changes.  Ours
@@ -12,9 +12,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from statistics import linear_regression, median
 
-from iovisor.fabric import Edge, Network
+from iovisor.fabric import Network
 from iovisor.kernel import (
     AttachType,
     Map,
@@ -25,7 +26,6 @@ from iovisor.kernel import (
     ProgramKind,
     ProgramSpec,
 )
-from iovisor.language import Packet
 
 from .cases import UDP, datagram
 from .handwritten import compiled
@@ -51,7 +51,7 @@ def ours(length: int, end: Program) -> Iterator[Program]:
     """The first of a chain of functions, linked by the fabric."""
     with NetworkNamespace.create() as switching, Network("chain", namespace=switching) as net:
         chain = [net.add(f"f{number}", Through()) for number in range(length)]
-        for one, other in zip(chain, chain[1:], strict=False):
+        for one, other in pairwise(chain):
             net.link(f"{one.name}:outside", f"{other.name}:inside")
         last = chain[-1].exit(1)
         last.array.store(last.slot.to_bytes(4, "little"), end)

@@ -286,7 +286,8 @@ def hop(port: int, door: Door, count: Count, crossing: Crossing) -> Program:
 
 @code
 def _hop(port: int, slot: int, sent: int, received: int, made: int, needed: int) -> Lines:
-    return [move(R6, R1), load(R7, R6, CB, 4), compute(R7, ">>", 16), compute(R7, "+", 1 | made << 8),
+    # The port's half has just been stored by itself: a load of both would wait until that has reached the cache.
+    return [move(R6, R1), load(R7, R6, CB + 2, 2), compute(R7, "+", 1 | made << 8),
             move(R8, R7), compute(R8, "&", 0xff), jump_if(R8, ">", MOST_HOPS, "looping"),
             jump_if(R7, ">=", TAIL_CALLS - needed << 8, "around"),
             compute(R7, "<<", 16), compute(R7, "|", port), store(R6, CB, R7, 4),

@@ -34,6 +34,7 @@ MAP_BY_INDEX, VALUE_BY_INDEX = 5, 6         # BPF_PSEUDO_MAP_IDX, BPF_PSEUDO_MAP
 BARE = 1                                    # flag in @config: return the verdict itself, for tests
 WATCH = 2                                   # flag in @config: let @watch see each verdict, and end the packet
 FLOOD_SLOT = 256                            # of the slots of a stage, behind the ports
+DIRECT = 4                                  # ports whose slots are jumped to directly: see `Bpf.end`
 REASONS = 256                               # counted in @drops, 8 bytes each; behind them what is no drop:
 HANDED, PUNTED, COPIED, ENDS = 256, 257, 258, 259       # packets for the host, and for Python; copies made
 MANY_TURNS = 4                              # of a loop that the verifier should walk once
@@ -99,16 +100,16 @@ class Bpf(Target):
         over = emit.value(f"call i64 @llvm.bpf.pseudo(i64 {may_goto.KIND}, i64 {may_goto.MARK})")
         emit.reject(Dropped.HOPS, emit.value(f"icmp eq i64 {over}, 0"))
 
-    def context_word(self, emit: Emitter, offset: int, volatile: bool = False) -> str:
-        """32 bits of the context, i32.  `volatile`: words beside each other are not to become one of 64 bits.
+    def context_word(self, emit: Emitter, offset: int, volatile: bool = False, bits: int = 32) -> str:
+        """32 bits of the context, i32, or 16.  `volatile`: words beside each other are not to become one of 64 bits.
 
         Through the intrinsic that fixes base and offset: the verifier wants every load of the context at a constant
         offset and for itself, and LLVM would merge it with others.
         """
-        emit.declare("declare i32 @llvm.bpf.getelementptr.and.load.i32(ptr, i1, i8, i8, i8, i1, ...)")
-        return emit.value("call i32 (ptr, i1, i8, i8, i8, i1, ...) @llvm.bpf.getelementptr.and.load.i32("
-                          f"ptr elementtype(i8) %ctx, i1 {str(volatile).lower()}, i8 0, i8 1, i8 2, i1 true, "
-                          f"i32 {offset})")
+        name = f"@llvm.bpf.getelementptr.and.load.i{bits}"
+        emit.declare(f"declare i{bits} {name}(ptr, i1, i8, i8, i8, i1, ...)")
+        return emit.value(f"call i{bits} (ptr, i1, i8, i8, i8, i1, ...) {name}(ptr elementtype(i8) %ctx, "
+                          f"i1 {str(volatile).lower()}, i8 0, i8 1, i8 {bits // 16}, i1 true, i32 {offset})")
 
     def bounds(self, emit: Emitter) -> tuple[str, str]:
         """Pointers to the packet's first byte and behind its last.
@@ -427,6 +428,8 @@ class Bpf(Target):
         """Go on to what the port is wired to, or end the packet.
 
         Emitted once more behind `watched`: were it shared, code without a watch could not be cut to the kinds it has.
+        A slot that is a constant when the program is loaded becomes a jump, a nanosecond; a computed one goes through a
+        retpoline, eleven.  So a port that was computed is compared with the first few.
         """
         forward, flood, host, end, lost = (emit.name(n) for n in ("forward", "flood", "host", "end", "unwired"))
         punted = emit.name("punted") if "punt" in emit.operations else end
@@ -441,6 +444,15 @@ class Bpf(Target):
             emit.jump(end)
         emit.label(forward)
         self.leave_by(emit, argument)
+        for port in range(DIRECT):
+            direct, other = emit.name("direct"), emit.name("other")
+            emit.split(emit.value(f"icmp eq i32 {argument}, {port}"), direct, other)
+            emit.label(direct)
+            self.onward(emit, str(port))
+            # Emits nothing; LLVM would make one call, with a computed slot, of those that differ in nothing else.
+            emit.emit(f'call void asm sideeffect "", "i"(i32 {port})')
+            emit.jump(lost)
+            emit.label(other)
         self.onward(emit, argument)
         emit.jump(lost)
         emit.label(flood)

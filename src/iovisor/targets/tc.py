@@ -198,7 +198,8 @@ class Tc(Bpf):
 
     @lowers("port")
     def port(self, emit: Emitter, call: ir.Call) -> str:
-        return emit.value(f"and i64 {self.word(emit, CB)}, 65535")
+        """As it was stored by `leave_by`: a wider load would wait until the store has reached the cache."""
+        return emit.value(f"zext i16 {self.context_word(emit, CB, bits=16)} to i64")
 
     @lowers("segment")
     def segment(self, emit: Emitter, call: ir.Call) -> str:
