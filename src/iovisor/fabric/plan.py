@@ -141,7 +141,7 @@ class Plan(Network):
             if former is not None:
                 self._free_devices[former] = self._there.joins[former]
 
-    def _lead(self, at: PortRef, to: PortRef) -> None:
+    def _lead(self, at: PortRef, to: PortRef, linked: bool = False) -> None:
         pass
 
     def _open(self, at: PortRef) -> None:
