@@ -45,6 +45,7 @@ CASES: dict[str, tuple[type[Function], dict[str, Any], tuple[str, ...], int]] = 
     "static": (Switch, {"static": [{"mac": "02:00:00:00:00:01", "port": 3}]}, BOTH, 4),
     "office": (Switch, {"vlans": True, "ports": OFFICE}, BOTH, 6),
     "guarded": (Switch, {"vlans": True, "ports": OFFICE, "static": STATIC, "storm": 100, "ageing": "5s"}, BOTH, 5),
+    "overlay": (Switch, {"horizon": True, "storm": 50, "ports": {2: {"overlay": True}, 3: {"overlay": True}}}, BOTH, 5),
     "provider": (Switch, {"vlans": True, "service": True, "ports": {**OFFICE, 2: {"trunk": [10, 20]}}}, BOTH, 6),
     "closed": (Acl, {}, ("ingress",), 2),
     "open": (Acl, {"default": "accept", "other": "accept"}, ("ingress",), 2),

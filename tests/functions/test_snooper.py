@@ -110,7 +110,7 @@ class Lan:
             outputs: Iterable[int] = {verdict.argument}
         elif verdict.kind == FLOOD_KIND:
             chosen = self.switch.sets[verdict.argument].ports() if verdict.argument else set(PORTS)
-            outputs = chosen - {port}
+            outputs = (chosen & set(PORTS)) - {port}
         else:
             outputs = ()
         reached = set()
@@ -319,6 +319,19 @@ def test_vlans_are_apart() -> None:
     assert lan.send(0, tagged[0]) == {1} and lan.send(0, tagged[1]) == {2}
     assert lan.send(3, data(G)) == {1} and lan.send(3, data(H)) == {0, 1}
     assert [row["vlan"] for row in lan.switch.listeners()] == [10, 20]
+
+
+def test_overlay_ports_are_apart() -> None:
+    """A group goes to members and routers, but not from one overlay port to another."""
+    lan = Lan(horizon=True, ports={3: {"overlay": True}, 4: {"overlay": True}}, unregistered="routers")
+    lan.send(4, query())
+    assert lan.send(3, report(G)) == set() and lan.send(1, report(G)) == {4}
+    assert lan.send(0, data(G)) == {1, 3, 4}
+    assert lan.send(3, data(G)) == {1} and lan.send(4, data(G)) == {1}
+    assert lan.send(3, data(H)) == set() and lan.send(0, data(H)) == {4}
+    assert lan.send(3, data("224.0.0.5")) == {0, 1, 2}
+    lan.switch.reconfigure(ports={4: {"overlay": True}})
+    assert lan.send(3, data(G)) == {1, 4}
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -54,7 +54,10 @@ class Bench:
         verdict = self.switch.run(packet)
         if verdict.kind == FORWARD_KIND:
             return self.leave([verdict.argument], packet)
-        return self.leave([p for p in self.wired if p != port], packet) if verdict.kind == FLOOD_KIND else {}
+        if verdict.kind != FLOOD_KIND:
+            return {}
+        chosen = self.switch.sets[verdict.argument].ports() if verdict.argument else set(self.wired)
+        return self.leave([p for p in self.wired if p != port and p in chosen], packet)
 
     def leave(self, outputs: list[int], packet: Packet) -> dict[int, bytes]:
         left: dict[int, bytes] = {}
@@ -244,6 +247,33 @@ def test_a_runt_is_dropped_and_counted() -> None:
     bench = Bench()
     assert bench.verdict(0, bytes(13)) == drop(Dropped.TRUNCATED)
     assert bench.switch.received.read(0).packets == 1
+
+
+# -- split horizon -----------------------------------------------------------------------------------------------------
+
+OVERLAY: dict[int, dict[str, Any]] = {2: {"overlay": True}, 3: {"overlay": True}}
+
+
+def test_nothing_goes_from_one_overlay_port_to_another() -> None:
+    bench = Bench(5, horizon=True, ports=OVERLAY)
+    assert bench.send(0, frame(BROADCAST, A)).keys() == {1, 2, 3, 4}
+    assert bench.send(2, frame(BROADCAST, B)).keys() == {0, 1, 4}
+    assert bench.send(3, frame(BROADCAST, C)).keys() == {0, 1, 4}
+    assert bench.verdict(2, frame(C, B)) == drop(Reason.SPLIT_HORIZON)
+    assert bench.verdict(2, frame(A, B)) == forward(0) and bench.verdict(0, frame(B, A)) == forward(2)
+    bench.switch.reconfigure(ports={2: {"overlay": True}})
+    assert bench.send(2, frame(BROADCAST, B)).keys() == {0, 1, 3, 4}
+    assert bench.verdict(2, frame(C, B)) == forward(3)
+    bench.switch.reconfigure(horizon=False, ports={})
+    assert bench.send(2, frame(MULTICAST, B)).keys() == {0, 1, 3, 4}
+
+
+def test_an_overlay_port_in_a_vlan() -> None:
+    ports = {0: {"access": 10}, 1: {"access": 20}, 2: {"trunk": [10, 20], "overlay": True},
+             3: {"trunk": [10, 20], "overlay": True}}
+    bench = Bench(4, vlans=True, horizon=True, ports=ports)
+    assert bench.send(2, frame(BROADCAST, A, 10)) == {0: frame(BROADCAST, A)}
+    assert bench.send(0, frame(BROADCAST, B)).keys() == {2, 3}
 
 
 # -- quotas, storms ----------------------------------------------------------------------------------------------------
@@ -558,6 +588,7 @@ def test_turning_vlans_on_forgets_what_was_learned_without(ports: dict[int, Any]
     ("ports.1.native", {"vlans": True, "ports": {1: {"access": 10, "native": 20}}}),
     ("ports.1.native", {"vlans": True, "service": True, "ports": {1: {"trunk": [10], "native": 20}}}),
     ("service", {"service": True}),
+    ("ports.1.overlay", {"ports": {1: {"overlay": True}}}),
     ("ports.1.native", {"vlans": True, "ports": {1: {"trunk": [10], "native": 4095}}}),
     ("ports.1.access", {"vlans": True, "ports": {1: {"access": 0}}}),
     ("ports.1.trunk", {"vlans": True, "ports": {1: {"trunk": [4095]}}}),

@@ -23,7 +23,8 @@ It remembers behind which port every station talks and sends a frame there; what
 | `storm` | u24 | 0 | frames a second one port may have flooded, with bursts of one second's worth; 0: no limit |
 | `vlans` | bool | false | whether ports belong to VLANs |
 | `service` | bool | false | whether they are a provider's (802.1ad, QinQ): see below; with `vlans` |
-| `ports` | by number | | `access: 10`, or `trunk: [10, 20]` with or without `native: 1`; and a `quota` of its own |
+| `horizon` | bool | false | whether nothing is relayed from one `overlay` port to another |
+| `ports` | by number | | `access: 10`, or `trunk: [10, 20]`, perhaps with `native: 1`; `quota` of its own; `overlay` |
 | `static` | list | | `{mac: 02:00:00:00:00:01, port: 3, vlan: 10}`: a station that neither moves nor ages |
 
 ```python
@@ -62,6 +63,9 @@ same VLANs, all of them.  Addresses are learned in the provider's VLAN.  A trunk
 | 0x88a8, VID 0 or 4095 | dropped | dropped |
 | leaving the switch | without its service tag; dropped if another one is behind it | with it |
 
+*Split horizon.*  Overlay ports lead to other switches of the same network, each of which has sent its own copy to all
+the others; so with `horizon`, what comes in through a port that is `overlay: true` leaves through none that is.
+
 ## Tables
 
 | table | key | value |
@@ -71,6 +75,7 @@ same VLANs, all of them.  Addresses are learned in the provider's VLAN.  A trunk
 | `lines` | port | mode, VLAN of untagged frames, quota: the configuration, for the data path |
 | `members` | port and VID | one bit each, 64 to a word |
 | `storms` | port | what is left of its allowance for flooding |
+| `sets` | 1 | the ports that are no overlay ports |
 
 A station is learned from the source of each accepted frame, moved by the first frame from elsewhere, refreshed by every
 frame, and swept every 10 s once too old.  Group addresses are never learned.  When the table, or the port's quota, is
@@ -90,6 +95,7 @@ there was no room for.  A flooded frame counts once in `received`, and in `sent`
 | `SAME_PORT` | came from the port its destination is behind |
 | `STATION_FIXED` | has the source of a static station, and came through another port |
 | `STORM` | would be flooded beyond the port's allowance |
+| `SPLIT_HORIZON` | would go from one overlay port to another |
 | `PORT_CLOSED` | came through a port without a VLAN |
 | `VLAN_INGRESS_FILTER` | is tagged, on an access port; or of a VLAN the trunk does not carry |
 | `VLAN_UNTAGGED` | is untagged, on a trunk without native VLAN; or without a service tag on a provider's trunk |
@@ -106,7 +112,7 @@ there was no room for.  A flooded frame counts once in `received`, and in `sent`
 
 256 ports.  No spanning tree: a loop is cut by the fabric's hop limit and slowed by `storm`, not prevented; `bridge` has
 one.  No multicast snooping: groups are flooded; `snooper` listens in.  Port security is the function `guard`, on the
-link.  No split horizon between overlay ports yet.  A frame made shorter than 60 bytes by taking its tag off is padded
+link.  A frame made shorter than 60 bytes by taking its tag off is padded
 by the device, not here; with `service`, links between providers need four bytes more than customers'.  When several
 CPUs learn at once, `loads` may be off by some until the next sweep counts anew.
 """
@@ -135,6 +141,7 @@ from iovisor.language import (
     Hash,
     Packet,
     Ports,
+    PortSet,
     Reasons,
     Record,
     Verdict,
@@ -142,6 +149,7 @@ from iovisor.language import (
     auto,
     drop,
     every,
+    flood,
     forward,
     inline,
     mac,
@@ -175,6 +183,7 @@ class Reason(Reasons):
     SAME_PORT = auto()
     STATION_FIXED = auto()
     STORM = auto()
+    SPLIT_HORIZON = auto()
     PORT_CLOSED = auto()
     VLAN_INGRESS_FILTER = auto()
     VLAN_UNTAGGED = auto()
@@ -193,12 +202,14 @@ class Mode(IntEnum):
 # -- configuration ---------------------------------------------------------------------------------------------------
 
 class PortConfig(Config):
-    """One port: `access` or `trunk`, and what may be learned behind it (0: the switch's quota)."""
+    """One port: `access` or `trunk`, what may be learned behind it (0: the switch's quota), and whether it leads into
+    an overlay."""
 
     access: u12 | None = None
     trunk: list[u12] | None = None
     native: u12 | None = None
     quota: u32 = 0
+    overlay: bool = False
 
     def validate(self) -> None:
         if self.access is not None and self.trunk is not None:
@@ -219,7 +230,7 @@ class PortConfig(Config):
 
     def line(self) -> Line:
         mode = Mode.ACCESS if self.access is not None else Mode.TRUNK if self.trunk is not None else Mode.CLOSED
-        return Line(mode=mode, pvid=next(iter(self.untagged()), 0), quota=self.quota)
+        return Line(mode=mode, pvid=next(iter(self.untagged()), 0), quota=self.quota, overlay=self.overlay)
 
 
 class StaticConfig(Config):
@@ -243,6 +254,7 @@ class SwitchConfig(Config):
     storm: u24 = 0
     vlans: bool = False
     service: bool = False
+    horizon: bool = False
     ports: dict[u8, PortConfig] = {}
     static: list[StaticConfig] = []
 
@@ -250,6 +262,8 @@ class SwitchConfig(Config):
         for port, settings in self.ports.items():
             if settings.vids() and not self.vlans:
                 raise ConfigError(f"ports.{port}", "this port has VLANs, so the switch needs `vlans: true`")
+            if settings.overlay and not self.horizon:
+                raise ConfigError(f"ports.{port}.overlay", "an overlay port needs `horizon: true`")
             if settings.native is not None and self.service:
                 raise ConfigError(f"ports.{port}.native", "a provider's trunk has no native VLAN")
         if self.service and not self.vlans:
@@ -269,6 +283,9 @@ class SwitchConfig(Config):
     def memberships(self) -> set[tuple[int, int]]:
         """Every (port, VID) there is."""
         return {(port, vid) for port, settings in self.ports.items() for vid in settings.vids()}
+
+    def overlays(self) -> set[int]:
+        return {port for port, settings in self.ports.items() if settings.overlay}
 
     def lines(self) -> dict[int, Line]:
         return {port: settings.line() for port, settings in self.ports.items()}
@@ -318,6 +335,7 @@ class Line(Record):
     mode: u8
     pvid: u12
     quota: u32
+    overlay: u8 = 0
 
 
 # -- the function ----------------------------------------------------------------------------------------------------
@@ -331,6 +349,7 @@ class Switch(Function):
     lines: Array[Line] = table(PORTS)
     members: Array[u64] = table(PORTS * VIDS // 64)
     storms: Array[Allowance] = table(PORTS)
+    sets: Array[PortSet] = table(2)
     received: Counter = table(PORTS)
     sent: Counter = table(PORTS)
     unlearned: Counter = table(PORTS)
@@ -358,6 +377,8 @@ class Switch(Function):
             return self.flood(pkt.port, moment)
         if station.port == pkt.port:
             return drop(Reason.SAME_PORT)
+        if self.config.horizon:
+            require(self.lines[pkt.port].overlay + self.lines[station.port].overlay < 2, Reason.SPLIT_HORIZON)
         return forward(station.port)
 
     def egress(self, pkt: Packet) -> Verdict:
@@ -443,12 +464,14 @@ class Switch(Function):
     def flood(self, port: int, moment: int) -> Verdict:
         if self.config.storm != 0:
             require(take(self.storms[port], self.config.storm, moment), Reason.STORM)
-        return FLOOD
+        return flood(self.lines[port].overlay) if self.config.horizon else FLOOD
 
     # -- control path ------------------------------------------------------------------------------------------------
 
     def configure(self, old: SwitchConfig | None, new: SwitchConfig) -> None:
         before = old or SwitchConfig()
+        if old is None or before.overlays() != new.overlays():
+            self.sets[1] = PortSet.of(set(range(PORTS)) - new.overlays())
         for port, line in changed(before.lines(), new.lines()):
             self.lines[port] = line or Line(mode=Mode.CLOSED, pvid=0, quota=0)
         for word, bits in changed(before.words(), new.words()):

@@ -17,7 +17,8 @@ their own way, at their pace.
 
 ## Configuration
 
-That of `switch` (`ageing`, `stations`, `quota`, `storm`, `vlans`, `service`, `ports`, `static`), and:
+That of `switch` (`ageing`, `stations`, `quota`, `storm`, `vlans`, `service`, `horizon`, `ports`, `static`),
+and:
 
 | field | type | default | meaning |
 |---|---|---|---|
@@ -40,7 +41,7 @@ there are dropped.
 
 ## Tables
 
-Those of `switch` (`stations`, `loads`, `lines`, `members`, `storms`), and:
+Those of `switch` (`stations`, `loads`, `lines`, `members`, `storms`, `sets`), and:
 
 | table | key | value |
 |---|---|---|
@@ -55,8 +56,8 @@ neighbours.
 
 ## Drop reasons
 
-Those of `switch`: `RESERVED_ADDRESS`, `SAME_PORT`, `STATION_FIXED`, `STORM`, `PORT_CLOSED`, `VLAN_INGRESS_FILTER`,
-`VLAN_UNTAGGED`, `VLAN_INVALID`, `VLAN_SERVICE_TAG`, `VLAN_EGRESS_FILTER`, `VLAN_DOUBLE_TAG`; and
+Those of `switch`: `RESERVED_ADDRESS`, `SAME_PORT`, `STATION_FIXED`, `STORM`, `SPLIT_HORIZON`, `PORT_CLOSED`,
+`VLAN_INGRESS_FILTER`, `VLAN_UNTAGGED`, `VLAN_INVALID`, `VLAN_SERVICE_TAG`, `VLAN_EGRESS_FILTER`, `VLAN_DOUBLE_TAG`; and
 
 | reason | the frame |
 |---|---|

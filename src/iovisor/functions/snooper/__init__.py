@@ -17,7 +17,7 @@ answered here, so that the question wakes nobody.
 ## Configuration
 
 That of `bridge` (`address`, `tree`, `priority`, `hello`, `max_age`, `delay`) and of `switch` (`ageing`, `stations`,
-`quota`, `storm`, `vlans`, `service`, `ports`, `static`), and:
+`quota`, `storm`, `vlans`, `service`, `horizon`, `ports`, `static`), and:
 
 | field | type | default | meaning |
 |---|---|---|---|
@@ -54,7 +54,7 @@ Those of `bridge` and `switch` (`states`, `stations`, `loads`, `lines`, `members
 | table | key | value |
 |---|---|---|
 | `forwarding` | VLAN and group; group 0: routers | place in `sets` |
-| `sets` | place | ports |
+| `sets` | place | ports; in the next place those that are no overlay ports |
 | `known` | VLAN and address | MAC |
 | `trusted` | port | 1 for one of `router_ports` |
 | `talk` | port | what is left of its allowance for messages |
@@ -69,8 +69,8 @@ by port: messages about groups that went on, and that this process did not hear 
 ## Drop reasons
 
 Those of `bridge` and `switch`: `BLOCKED`, `BLOCKED_COPY`, `RESERVED_ADDRESS`, `SAME_PORT`, `STATION_FIXED`, `STORM`,
-`PORT_CLOSED`, `VLAN_INGRESS_FILTER`, `VLAN_UNTAGGED`, `VLAN_INVALID`, `VLAN_SERVICE_TAG`, `VLAN_EGRESS_FILTER`,
-`VLAN_DOUBLE_TAG`; and
+`SPLIT_HORIZON`, `PORT_CLOSED`, `VLAN_INGRESS_FILTER`, `VLAN_UNTAGGED`, `VLAN_INVALID`, `VLAN_SERVICE_TAG`,
+`VLAN_EGRESS_FILTER`, `VLAN_DOUBLE_TAG`; and
 
 | reason | the frame |
 |---|---|
@@ -151,6 +151,7 @@ from .membership import LOCAL6, ROUTERS, Membership, read
 SOLICITED = 0xff02_0000_0000_0000_0000_0001_ff00_0000 >> 24         # ff02::1:ff00:0/104 (RFC 4291 section 2.7.1)
 
 
+MOST_GROUPS = 16_000    # so that the number of a set has 16 bits
 VLANS = 64              # whose routers there is room for, beside `groups`
 
 
@@ -199,6 +200,8 @@ class SnooperConfig(BridgeConfig):
 
     def validate(self) -> None:
         super().validate()
+        if self.groups > MOST_GROUPS:
+            raise ConfigError("groups", f"{self.groups}; {MOST_GROUPS} is the most")
         seen = set()
         for place, endpoint in enumerate(self.endpoints):
             for key in endpoint_keys(endpoint):
@@ -211,8 +214,8 @@ class SnooperConfig(BridgeConfig):
 
     @property
     def places(self) -> int:
-        """Of sets: one for each entry of `forwarding`, as many that rest, and the one that is never used."""
-        return 1 + 2 * self.group_room
+        """Of sets: two for each entry of `forwarding`, as many that rest, and the two of `switch`."""
+        return 2 + 4 * self.group_room
 
     @property
     def group_room(self) -> int:
@@ -342,21 +345,25 @@ class Snooper(Bridge):
         require(take(self.talk[pkt.port], self.config.messages, moment), GroupReason.GROUP_STORM)
         if not pkt.notify(Heard(port=pkt.port, vid=vid)):
             self.unheard.add(pkt.port)
-        return self.flood(pkt.port, moment) if query else self.to_routers(vid)
+        return self.flood(pkt.port, moment) if query else self.to_routers(pkt.port, vid)
 
     def deliver(self, port: int, group: int, vid: int, moment: int) -> Verdict:
         place = self.forwarding.get(Group(address=group, vid=vid))
         if place is not None:
-            return flood(place)
+            return self.to_set(port, place)
         if self.config.unregistered == Unregistered.FLOOD:
             return self.flood(port, moment)
-        return self.to_routers(vid)
+        return self.to_routers(port, vid)
 
-    def to_routers(self, vid: int) -> Verdict:
+    def to_routers(self, port: int, vid: int) -> Verdict:
         place = self.forwarding.get(Group(address=ROUTERS, vid=vid))
         if place is None:
             return drop(GroupReason.UNWANTED)
-        return flood(place)
+        return self.to_set(port, place)
+
+    def to_set(self, port: int, place: u16) -> Verdict:
+        """To the ports of a set; beside each stands the same without overlay ports."""
+        return flood(place | self.lines[port].overlay) if self.config.horizon else flood(place)
 
     # -- control path ------------------------------------------------------------------------------------------------
 
@@ -399,7 +406,7 @@ class Snooper(Bridge):
         wanted = self.membership(config).sets(vids if config.router_ports else ())
         places = {(key.vid, key.address): place for key, place in self.forwarding.items()}
         taken = {*places.values(), *self._resting}
-        free = iter([place for place in range(1, int(self.sets.spec.size)) if place not in taken])
+        free = iter([place for place in range(2, int(self.sets.spec.size), 2) if place not in taken])
         gone = places.keys() - wanted.keys()
         for vid, group in gone:
             del self.forwarding[Group(address=group, vid=vid)]
@@ -408,8 +415,9 @@ class Snooper(Bridge):
             place = places.get(key) or next(free, 0)
             if place == 0:
                 continue                # more VLANs than `VLANS`
-            if self.sets[place].ports() != ports:
-                self.sets[place] = PortSet.of(ports)
+            for beside, wanted_there in ((place, ports), (place + 1, ports - config.overlays())):
+                if self.sets[beside].ports() != wanted_there:
+                    self.sets[beside] = PortSet.of(wanted_there)
             if key not in places:
                 self.forwarding.put(Group(address=key[1], vid=key[0]), place)
 
