@@ -91,6 +91,16 @@ def talked(function: Any) -> set[str]:
     return {talk["address"] for talk in function.act("most", {})}
 
 
+def address_of(name: str, server: str) -> str:
+    """What a name server answers to a question for an IPv4 address; empty if that is none."""
+    words = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(10)
+        asking.sendto(b"\x12\x34\1\0\0\1\0\0\0\0\0\0" + words + b"\0\0\1\0\1", (server, 53))
+        answer = asking.recv(512)
+    return socket.inet_ntoa(answer[-4:]) if answer[:2] == b"\x12\x34" and answer[7] else ""
+
+
 def shown(function: Any) -> Any:
     return function.show()
 
@@ -219,6 +229,7 @@ def test_a_home(place: Places, platform: Platforms, tmp_path: Path) -> None:
         assert heard(laptop, "192.168.1.10", 22) == b"hidden"
         assert heard(world, "203.0.113.2", 22, 1) is None and not pings(world, "192.168.1.10", 1)
         assert pings(phone, "203.0.113.1")
+    assert laptop.namespace.run(lambda: address_of("nas.home.arpa", "192.168.1.3")) == "192.168.1.10"
     leases = here.call("home", "house", lambda running: shown(running.instances["dhcp"].function))
     assert {lease["state"] for lease in leases} == {"bound"} and len(leases) == 3
     assert "192.168.1.10" in {lease["address"] for lease in leases}
