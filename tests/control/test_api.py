@@ -23,7 +23,8 @@ from tests.fabric.hosts import Place
 pytestmark = pytest.mark.root
 Places = Callable[[int], Place]
 METHODS = ("get", "post", "put", "delete")
-VALUES = {"network": "prod", "function": "lan", "action": "flush", "name": "kept", "number": "1", "id": "0" * 12}
+VALUES = {"network": "prod", "endpoint": "way", "function": "lan", "action": "flush", "name": "kept", "number": "1",
+          "id": "0" * 12}
 #: Routes that a viewer may use though they are no GET: nothing changes by them.
 LOOKING = {("post", "/v1/tenants/{tenant}/networks/{network}/trace")}
 #: Routes within a tenant that are an admin's.

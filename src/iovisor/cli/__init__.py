@@ -38,7 +38,7 @@ COMMANDS = {
     "diff": "changes", "destroy": "changes",
     "export": "copies", "import": "copies", "clone": "copies", "snapshot": "copies", "restore": "copies",
     "tenant": "objects", "network": "objects", "function": "objects", "port": "objects", "endpoint": "objects",
-    "link": "objects", "token": "objects",
+    "link": "objects", "peer": "objects", "token": "objects",
     "trace": "watching", "counters": "watching", "events": "watching", "graph": "watching",
     "daemon": "", "doctor": "daemon", "completion": "", "version": ""}
 DETAILS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}

@@ -197,6 +197,31 @@ def link_ls(network: str, output: str, client: Client) -> None:
     show(output, _of(client, network, "links"), ("link", "path"))
 
 
+@click.group("peer", cls=Abbreviated, short_help="Gateways to other networks: ls, revoke.")
+def peer() -> None:
+    """Gateways: endpoints that name one of another network, which names them in return."""
+
+
+@peer.command("ls")
+@NETWORK
+@output_option
+@host_option
+def peer_ls(network: str, output: str, client: Client) -> None:
+    """The gateways of NETWORK; one waits while the other side does not name it."""
+    show(output, _of(client, network, "peers"), ("endpoint", "state", "peer"))
+
+
+@peer.command("revoke")
+@NETWORK
+@click.argument("endpoint")
+@host_option
+def peer_revoke(network: str, endpoint: str, client: Client) -> None:
+    """Close the gateway ENDPOINT of NETWORK, whatever the other side says."""
+    tenant, name = network_of(client, network)
+    done = client.ask("DELETE", f"/v1/tenants/{tenant}/networks/{name}/peers/{endpoint}")
+    click.echo(f"{tenant}/{name}: revision {done['after']}, the gateway {endpoint} is closed")
+
+
 # -- tokens ----------------------------------------------------------------------------------------------------------
 
 @click.group("token", cls=Abbreviated, short_help="Tokens for the API: ls, create, rm.")

@@ -15,7 +15,8 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from typing import Any
 from ..language import Config
 from ..language.errors import ConfigError
 from ..model import Fault, UnknownKind, is_own
+from ..model import Refused as ModelRefused
 from .catalogue import Catalogue, Kind
+from .problems import Refused, SourcesMissing
 from .sandbox.confinement import Unconfined
 from .sandbox.standin import Resolved, Standing
 from .sandbox.workshop import Bench, Failed, Workshop
@@ -121,6 +124,17 @@ class Kinds(Catalogue):
         return super().find(kind, document)
 
 
+@contextmanager
+def explained(kinds: Kinds) -> Iterator[None]:
+    """Inside, what the model refuses is said in our words; files that did not come along first."""
+    try:
+        yield
+    except ModelRefused as error:
+        if kinds.absent:
+            raise SourcesMissing(kinds.absent) from error
+        raise Refused(error.problems) from error
+
+
 def _own(module: str, file: str, name: str) -> Kind:
     try:
         return OwnKind(getattr(importlib.import_module(module), name))
@@ -135,4 +149,4 @@ def _own(module: str, file: str, name: str) -> Kind:
         raise UnknownKind(str(error), "ask the administrator of this host") from error
 
 
-__all__ = ["Kind", "Kinds", "OwnKind", "Sources"]
+__all__ = ["Kind", "Kinds", "OwnKind", "Sources", "explained"]

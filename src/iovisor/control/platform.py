@@ -38,11 +38,13 @@ from .access import Principal
 from .attachments import attachment
 from .events import Events
 from .hosted import Hosted, clear
-from .kinds import Kinds, Sources
+from .kinds import Kinds, Sources, explained
 from .lowering import Lowered, lower
-from .problems import Conflicting, Forbidden, Missing, Refused, SourcesMissing
+from .peers import Peers
+from .problems import Conflicting, Forbidden, Missing, Refused
+from .quotas import Quotas
 from .records import Conflict, Head, Records, Revision, Snapshot
-from .shape import Step
+from .shape import Shape, Step
 
 T = TypeVar("T")
 LOOK = 1.0                      # seconds between two looks for what is overdue
@@ -90,6 +92,7 @@ class Platform:
         self.store = Sqlite(state / "iovisor.db")
         self.records, self.events = Records(self.store), Events()
         self.sources = Sources(state / "functions")
+        self.quotas, self.peers = Quotas(self), Peers(namespace, self._content)
         self.hosted: dict[str, Hosted] = {}
         self._missing: dict[str, dict[str, str]] = {}           # what cannot be attached yet, and why
         self._changing = threading.RLock()
@@ -139,11 +142,11 @@ class Platform:
     def read(self, who: Principal, text: str, file: str, sources: Mapping[str, str]) -> list[tuple[Document, Kinds]]:
         """The documents of a text, with the kinds they may name; all mistakes at once."""
         kinds = self._kinds(who, sources)
-        with self.explained(kinds):
+        with explained(kinds):
             documents = model.load(text, file, kinds)
         for document in documents:
             self._permitted(who, document.content)
-        with self.explained(kinds):
+        with explained(kinds):
             standing = [self.document(head) for head in self.records.heads() if who.sees(head.tenant)]
             problems = [p for p in model.together(documents, standing) if not p.warning]
             if problems:
@@ -174,15 +177,10 @@ class Platform:
     def read_data(self, who: Principal, data: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Document, Kinds]:
         """A document that is data already."""
         kinds = self._kinds(who, sources)
-        with self.explained(kinds):
+        with explained(kinds):
             document = model.load_data(data, kinds)
         self._permitted(who, document.content)
         return document, kinds
-
-    @staticmethod
-    def explained(kinds: Kinds | None = None) -> Any:
-        """Inside, what the model refuses is said in our words; files that did not come along first."""
-        return _Explained(kinds or Kinds())
 
     def _permitted(self, who: Principal, content: Network | Tenant) -> None:
         who.demand(content.tenant, write=True)
@@ -215,6 +213,7 @@ class Platform:
         """What `apply` would do; nothing changes."""
         content = intent.content
         lowered = self._lowered(intent)
+        self.quotas.check(content, lowered.shape)
         head = self.records.head(content.tenant, content.network) or Head(content.tenant, content.network)
         hosted = self.hosted.get(content.key)
         steps = hosted.call(lambda network: commit.plan(network, lowered.shape)) if hosted else \
@@ -231,8 +230,7 @@ class Platform:
         if a confirmation is waited for, which then is not any more."""
         content = intent.content
         with self._changing:
-            self._quotas(content)
-            self._taken(who, content)
+            self.quotas.taken(who, content)
             head = self.records.head(content.tenant, content.network) or \
                 Head(content.tenant, content.network, seed=intent.seed)
             if head.unconfirmed is not None and not confirm and not anyway:
@@ -251,6 +249,7 @@ class Platform:
             hosted = self._host(head.key)
             try:
                 former = hosted.call(commit.Shape.of)
+                self.peers.lay(content)
 
                 def turn(network: Fabric) -> tuple[Step, ...]:
                     recall = (lambda: memory.recall(network, dict(remembered))) if remembered else None
@@ -266,6 +265,8 @@ class Platform:
                     self.hosted.pop(head.key).destroy()
                 raise self._refusal(error, intent) from error
             hosted.call(lambda network: commit.tidy(network, lowered.shape))
+            self._meet(content, Network.model_validate(
+                self._revision(head, head.current).document) if head.current else None)
         self.events.publish("applied", content.tenant, content.network, revision=revision.number, by=who.name,
                             message=message, confirm=confirm)
         return replace(change, after=revision.number)
@@ -302,12 +303,26 @@ class Platform:
         """The network is no more, nor are its revisions and snapshots."""
         with self._changing:
             head = self.head(tenant, network)
+            content = self.document(head)
             self.records.drop(head)
             hosted = self.hosted.pop(head.key, None)
             if hosted is not None:
                 hosted.destroy()
             shutil.rmtree(self.state / "snapshots" / _folder(head.key), ignore_errors=True)
+            self._meet(None, content)
         self.events.publish("destroyed", tenant, network, by=who.name)
+
+    def revoke(self, who: Principal, tenant: str, network: str, endpoint: str) -> Change:
+        """Close a gateway to another network, which the other side may keep open: nobody answers it."""
+        with self._changing:
+            head = self.head(tenant, network)
+            revision = self._revision(head, head.current)
+            endpoints = revision.document.get("endpoints", {})
+            if "peer" not in endpoints.get(endpoint, {}):
+                raise Missing(f"{head.key} has no gateway {endpoint}")
+            document = {**revision.document, "endpoints": {**endpoints, endpoint: _opened(endpoints[endpoint])}}
+            return self.apply(who, self._stored(document, revision.own, revision.ports, head.seed),
+                              f"gateway {endpoint} is revoked", anyway=True)
 
     # -- copies ------------------------------------------------------------------------------------------------------
 
@@ -392,11 +407,7 @@ class Platform:
     def put_tenant(self, who: Principal, content: Tenant) -> None:
         """Make a tenant, or change its quota; what it has may not be more."""
         with self._changing:
-            standing = [self.document(head) for head in self.records.heads(content.tenant)]
-            over = model.over_quota(content, standing)
-            if over:
-                raise Refused.at("; ".join(f"{content.tenant} has {count} {name} already, more than {most}"
-                                           for name, count, most in over), ("quota",))
+            self.quotas.set(content)
             self.records.put_tenant(content.tenant, model.normal(content))
         self.events.publish("tenant", content.tenant, by=who.name)
 
@@ -439,6 +450,9 @@ class Platform:
         """What a network shall be on this host."""
         return self._lowered(self._again(head, self._revision(head, head.current)))
 
+    def shape(self, head: Head) -> Shape:
+        return self.lowered(head).shape
+
     def revision(self, tenant: str, network: str, number: int) -> Revision:
         """One of its history."""
         return self._revision(self.head(tenant, network), number)
@@ -472,15 +486,32 @@ class Platform:
         """Make a network what its current revision says."""
         known = head.key in self.hosted
         hosted = self._host(head.key)
-        shape = self.lowered(head).shape
+        shape, content = self.shape(head), self.document(head)
+        self.peers.lay(content)
         steps, missing = hosted.call(lambda network: commit.mend(network, shape))
         if missing != self._missing.get(head.key, {}):
             for port, why in missing.items():
                 log.warning("%s of %s is attached to nothing: %s", port, head.key, why)
             self._missing[head.key] = missing
+        self.peers.open(content)
         if steps and known:
             log.warning("%s had drifted, and is mended: %s", head.key, "; ".join(map(str, steps)))
             self.events.publish("mended", head.tenant, head.network, steps=[str(step) for step in steps])
+
+    def _meet(self, content: Network | None, before: Network | None) -> None:
+        """What another network shall be follows from what this one is now: its gateways."""
+        named = list(self.peers.named(content, before))
+        for tenant, network in named:
+            head = self.records.head(tenant, network)
+            if head is not None:
+                try:
+                    self._mend(head)
+                except Exception:
+                    log.exception("%s does not follow its gateways; it is tried again", head.key)
+        if content is not None:
+            self.peers.open(content)
+        if named:
+            self.peers.sweep(self.document(head) for head in self.records.heads())
 
     def _undo(self, head: Head) -> None:
         """Nobody confirmed."""
@@ -493,12 +524,17 @@ class Platform:
     def _host(self, key: str) -> Hosted:
         if key not in self.hosted:
             self.hosted[key] = Hosted(key, self.state / "networks" / _folder(key), self.namespace, self.cache)
+            self.hosted[key].call(lambda network: network.allow(self.quotas.allowance(key.partition("/")[0])))
         return self.hosted[key]
 
     def _lowered(self, intent: Intent) -> Lowered:
         kinds = Kinds(intent.own)
-        return lower(intent.content, kinds, intent.ports,
-                     lambda name, one: attachment(intent.content, name, one, intent.seed))
+        return lower(intent.content, kinds, intent.ports, lambda name, one: self.peers.attached(
+            intent.content, name) if one.peer is not None else attachment(intent.content, name, one, intent.seed))
+
+    def _content(self, tenant: str, network: str) -> Network | None:
+        head = self.records.head(tenant, network)
+        return self.document(head) if head is not None else None
 
     def _again(self, head: Head, revision: Revision) -> Intent:
         return self._stored(revision.document, revision.own, revision.ports, head.seed)
@@ -528,25 +564,6 @@ class Platform:
     def _memory_of(self, head: Head, name: str) -> Path:
         return self.state / "snapshots" / _folder(head.key) / f"{quote(name, safe='')}.json"
 
-    def _quotas(self, content: Network) -> None:
-        found = self.records.tenant(content.tenant)
-        if found is None:
-            return
-        others = [self.document(head) for head in self.records.heads(content.tenant) if head.network != content.network]
-        over = model.over_quota(Tenant.model_validate(found), [*others, content])
-        if over:
-            raise Refused.at("; ".join(f"{content.tenant} would have {count} {name}, and may have {most}"
-                                       for name, count, most in over), (), "remove some, or ask for more")
-
-    def _taken(self, who: Principal, content: Network) -> None:
-        """What an endpoint takes for itself, no other network has; whose it is, is told to whom it is visible."""
-        wanted = {model.held(one): name for name, one in content.endpoints.items() if one.attachment}
-        for head in self.records.heads():
-            for other in self.document(head).endpoints.values() if head.key != content.key else ():
-                if name := wanted.get(model.held(other)):
-                    whose = f"{head.key}'s" if who.sees(head.tenant) else "another network's"
-                    raise Refused.at(f"{' '.join(model.held(other))} is {whose}", ("endpoints", name))
-
     def _refusal(self, error: BaseException, intent: Intent) -> BaseException:
         """What the compiler, the kernel or the fabric said, as whoever applied shall read it."""
         if isinstance(error, Conflict):
@@ -561,29 +578,13 @@ class Platform:
         return error
 
 
-class _Explained:
-    """See `Platform.explained`."""
-
-    def __init__(self, kinds: Kinds) -> None:
-        self.kinds = kinds
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, model.Refused):
-            if self.kinds.absent:
-                raise SourcesMissing(self.kinds.absent) from error
-            raise Refused(error.problems) from error
-
-
 def _folder(key: str) -> Path:
     return Path(*(quote(part, safe="") for part in key.split("/")))
 
 
 def _opened(endpoint: Mapping[str, Any]) -> dict[str, Any]:
     """An endpoint that is attached to nothing."""
-    attached = ("netns", "interface", "tap", "device", "share", "vlan")
+    attached = ("netns", "interface", "tap", "device", "share", "vlan", "peer")
     return {name: value for name, value in endpoint.items() if name not in attached}
 
 

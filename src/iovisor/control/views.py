@@ -77,11 +77,18 @@ class Look:
         for name, one in self.content.endpoints.items():
             at = self.lowered.places.get(name)
             there = at in counted and at not in absent
-            state = "unlinked" if at is None else "open" if not one.attachment else "up" if there else "absent"
+            state = "unlinked" if at is None else "open" if not one.attachment else "up" if there else \
+                "waiting" if one.peer is not None and at not in self.lowered.shape.edges else "absent"
             found.append({"name": name, "port": self._port(at) if at else None, "attached": " ".join(held(one)).strip(),
                           "state": state, "addresses": list(one.addresses), "labels": one.labels,
                           **(counted.get(at) or _nothing())})
         return found
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Each gateway to another network, and whether the other side has it, too."""
+        return [{"endpoint": name, "peer": one.peer,
+                 "state": "open" if self.lowered.places.get(name) in self.lowered.shape.edges else "waiting"}
+                for name, one in self.content.endpoints.items() if one.peer is not None]
 
     def links(self) -> list[dict[str, Any]]:
         """Each path, as the document has it."""

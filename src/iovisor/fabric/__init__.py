@@ -20,12 +20,14 @@
     mirror          a kernel's routes and neighbors, in a router
     running         one function between devices
     memory          what of the kernel's a network takes
+    allowance       how many packets a second go to Python
     joins, counters, images, grace
 
 `Network` is what one uses, and docs/fabric.md how.
 """
 from __future__ import annotations
 
+from .allowance import Allowance
 from .attachments import Attachment, Device, Share, Tap, Veth
 from .balance import Balance
 from .capture import Capture
@@ -45,7 +47,7 @@ from .trace import Disagreement, Trace
 from .watch import Seen, Watch
 
 __all__ = [
-    "Absence", "Attachment", "Balance", "Capture", "Device", "Disagreement", "Draft", "Edge", "EdgeChange", "Filter",
-    "Instance", "Network", "PortRef", "Running", "Seen", "Share", "Storm", "Tap", "Trace", "Traffic", "Veth",
+    "Absence", "Allowance", "Attachment", "Balance", "Capture", "Device", "Disagreement", "Draft", "Edge", "EdgeChange",
+    "Filter", "Instance", "Network", "PortRef", "Running", "Seen", "Share", "Storm", "Tap", "Trace", "Traffic", "Veth",
     "Waiting", "Watch", "close_all",
 ]

@@ -34,6 +34,7 @@ from ..language.packet import Packet
 from ..targets.bpf_loaded import RING
 from ..wire.offload import finished, segments
 from . import adoption, edges, grace, revision, shares, upgrade
+from .allowance import Allowance
 from .attachments import Attachment
 from .balance import retire
 from .edges import Edge
@@ -330,6 +331,10 @@ class Network(Observed):
         It is not counted as received by the port, and a port that is joined to nothing takes it as well.
         """
         self._inject(packet, self._ref(at))
+
+    def allow(self, allowance: Allowance) -> None:
+        """Let as many packets a second go to Python as this says; networks may share one."""
+        self._slow.allowance = allowance
 
     @property
     def served(self) -> Served:

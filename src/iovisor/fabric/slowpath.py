@@ -5,6 +5,8 @@ out of it before its turn, so what is too much is refused by the kernel, and cou
 drop.  Rings take turns, a few records each, so a function that is flooded with punts does not starve its neighbours;
 nor does one whose handlers wait: at most `AT_ONCE` of a function wait at a time, and none longer than `PATIENCE`.
 
+`allowance` says how many packets a second may go to Python; several networks may have one together.
+
 Who serves several networks in one event loop shares it fairly among those whose handlers are coroutines and wait:
 after `SLICE` of work the loop goes on to others.  A handler that *blocks* holds up its loop, so networks of different
 owners are each served in a thread of their own (`control` does so): then it holds up its own network and no other.
@@ -33,11 +35,11 @@ import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from ..language.function import Function
 from ..language.packet import Packet
 from ..targets.bpf_loaded import event_was_cut, event_was_told, parse_event
+from .allowance import Allowance
 from .instance import Instance
 
 AT_ONCE = 64            # handlers of a function that wait at a time
@@ -63,9 +65,10 @@ class SlowPath:
 
     def __init__(self, instances: Callable[[], Iterable[Instance]], inject: Callable[[Packet, Instance], None]) -> None:
         self._instances, self._inject = instances, inject
-        self.served = Served()
+        self.served, self.allowance = Served(), Allowance()
         self._failures: dict[str, int] = {}
         self._changed: asyncio.Event | None = None
+        self._waits = False                             # for its allowance, though a ring has something
 
     def changed(self) -> None:
         """Instances came or went."""
@@ -84,7 +87,7 @@ class SlowPath:
                 self._changed.clear()
                 instances = list(self._instances())
                 self._wind(timers, instances)
-                busy, begun = False, loop.time()
+                self._waits, busy, begun = False, False, loop.time()
                 for instance in instances:
                     waiting = tasks.setdefault(instance, set())
                     for record in self._turn(instance, AT_ONCE - len(waiting)):
@@ -95,6 +98,8 @@ class SlowPath:
                             begun = loop.time()
                 if busy:
                     await asyncio.sleep(0)
+                elif self._waits:
+                    await asyncio.sleep(self.allowance.pause)
                 else:
                     await self._readable(loop, [at for at in instances if len(tasks[at]) < AT_ONCE])
                 for gone in tasks.keys() - set(self._instances()):
@@ -108,7 +113,14 @@ class SlowPath:
     def _turn(self, instance: Instance, most: int) -> Iterator[bytes]:
         """What a ring has for one turn."""
         if instance.loaded.ring is not None and instance in self._instances():
-            for record in islice(instance.loaded.ring, min(TURN, most)):
+            ring = iter(instance.loaded.ring)
+            for _ in range(min(TURN, most)):
+                if instance.loaded.ring.pending and not self.allowance.take():
+                    self._waits = True
+                    return
+                record = next(ring, None)
+                if record is None:
+                    return
                 yield record
                 if instance not in self._instances():
                     return

@@ -126,13 +126,30 @@ def _attachment(path: Path, one: Endpoint, problems: Problems) -> None:
     if one.vlan is not None and one.share not in (None, "vlan"):
         problems.add((*path, "vlan"), f"`vlan` goes with `share: vlan`, not with `share: {one.share}`",
                      "leave one of the two out", key=True)
+    for field in ("mac", "addresses", "gateways") if one.peer is not None else ():
+        if getattr(one, field):
+            problems.add((*path, field), f"a gateway to another network has no `{field}`", "leave it out", key=True)
     if not given:
-        problems.add(path, f"{path[-1]} is attached to nothing", "add `netns`, `tap` or `device`", key=True,
+        problems.add(path, f"{path[-1]} is attached to nothing", "add `netns`, `tap`, `device` or `peer`", key=True,
                      warning=True)
+
+
+def _peers(network: Network, problems: Problems) -> None:
+    """A gateway leads to another network, and one endpoint of that is one's."""
+    named: dict[str, str] = {}
+    for name, one in network.endpoints.items():
+        if one.peer is None:
+            continue
+        path = ("endpoints", name, "peer")
+        if one.peer.startswith(f"{network.key}/"):
+            problems.add(path, f"{one.peer} is of this network itself", "link functions of one network by a link")
+        if named.setdefault(one.peer, name) != name:
+            problems.add(path, f"{one.peer} is {named[one.peer]}'s peer already", "an endpoint has one peer")
 
 
 def _between(network: Network, problems: Problems) -> None:
     """What two endpoints must not have in common, and what they must."""
+    _peers(network, problems)
     taken: dict[tuple[str, ...], Path] = {}
     holders = Holders()
     spans: dict[Any, tuple[str, int]] = {}

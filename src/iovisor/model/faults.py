@@ -22,7 +22,8 @@ EXAMPLES = {
     "endpoints": "endpoints: {web1: {netns: web1}}", "links": "links: [[web1, lan], [lan:up, fw, edge:lan]]",
     "policies": "policies: []", "kind": "kind: switch", "config": "config: {ageing: 60s}", "netns": "netns: web1",
     "interface": "interface: eth0", "tap": "tap: tap-db", "device": "device: eno2", "share": "share: mac",
-    "vlan": "vlan: 100", "mac": "mac: 02:00:00:00:00:01", "addresses": "addresses: [10.1.0.11/24]",
+    "peer": "peer: globex/shared/acme", "vlan": "vlan: 100",
+    "mac": "mac: 02:00:00:00:00:01", "addresses": "addresses: [10.1.0.11/24]",
     "gateways": "gateways: [10.1.0.1]", "quota": "quota: {endpoints: 200}", "networks": "networks: 10",
     "tables": "tables: 64MiB", "punts": "punts: 1000",
 }

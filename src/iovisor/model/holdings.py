@@ -17,7 +17,7 @@ class Holders:
     def take(self, one: Endpoint, who: str) -> str:
         """Note what an endpoint takes; if it is taken, or in part, answers what and by whom, and nothing is noted."""
         what, name = held(one)
-        if not what:
+        if not what or what == "peer":
             return ""
         whole, part = ("device", one.device or ""), ("a share of", one.device or "")
         for bar in [(what, name), *([whole if name != one.device else part] if one.device else [])]:
@@ -30,11 +30,14 @@ class Holders:
 
 
 def held(one: Endpoint) -> tuple[str, str]:
-    """What an endpoint takes, in words: `netns`, `web1 eth0`; `tap`, `tap-db`; `device`, `eno2 vlan 10`."""
+    """What an endpoint takes, in words: `netns`, `web1 eth0`; `tap`, `tap-db`; `device`, `eno2 vlan 10`;
+    `peer`, `globex/shared/acme`."""
     if one.netns is not None:
         return "netns", f"{one.netns} {one.inside}"
     if one.tap is not None:
         return "tap", one.tap
+    if one.peer is not None:
+        return "peer", one.peer
     share = {"vlan": f" vlan {one.vlan}", "mac": f" mac {one.mac}"}.get(one.share or "", "")
     return ("device", f"{one.device}{share}") if one.device is not None else ("", "")
 

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+_PEER = re.compile(rf"{NAME}/{NAME}/{NAME}")
 _DEVICE = re.compile(r"[^\s/:]{1,15}")
 _NAMESPACE = re.compile(r"[^\s/]{1,64}|/[^\s]{1,255}")
 _OWN = re.compile(r"[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*")
@@ -107,6 +108,12 @@ def _namespace(text: str) -> str:
     return text
 
 
+def _peer(text: str) -> str:
+    if not _PEER.fullmatch(text):
+        raise wrong(f"{text!r} is no endpoint of another network", "write tenant/network/endpoint")
+    return text
+
+
 def _label(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}", text):
         raise wrong(f"{text!r} cannot name a label", "letters, digits, and . _ / - after the first; 63 at most")
@@ -138,6 +145,7 @@ Interface = Annotated[str, AfterValidator(_interface), _text("^[0-9a-fA-F.:]+/[0
 Gateway = Annotated[str, AfterValidator(_ip), _text("^[0-9a-fA-F.:]+$", "10.1.0.1")]
 Device = Annotated[str, AfterValidator(_device), _text("^[^\\s/:]{1,15}$", "eth0")]
 Namespace = Annotated[str, AfterValidator(_namespace), _text("^[^\\s]+$", "web1")]
+Peer = Annotated[str, AfterValidator(_peer), _text(f"^{NAME}/{NAME}/{NAME}$", "globex/shared/acme")]
 Size = Annotated[str, AfterValidator(_size), _text("^[0-9]+\\s*(B|kB|MB|GB|KiB|MiB|GiB)?$", "64MiB")]
 LabelName = Annotated[str, AfterValidator(_label), _text("^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$", "app")]
 Labels = Annotated[dict[LabelName, Annotated[str, Field(max_length=255)]],
@@ -163,7 +171,8 @@ class Function(Part):
 
 
 class Endpoint(Part):
-    """Where a workload is attached: a namespace, a virtual machine, or a physical device.  None of the three: open."""
+    """Where a workload is attached: a namespace, a virtual machine, or a physical device.  Or a gateway to another
+    network.  None of the four: open."""
 
     netns: Namespace | None = Field(
         default=None, description="A veth pair into this network namespace: a name, or a path.")
@@ -175,6 +184,9 @@ class Endpoint(Part):
         default=None, description="How much of the device: all, the frames to and from `mac`, or those of `vlan`.")
     vlan: Annotated[int, Field(ge=1, le=4094)] | None = Field(
         default=None, description="The VLAN of a share of a device.")
+    peer: Peer | None = Field(
+        default=None, description="A gateway: the endpoint of another network, `tenant/network/endpoint`, that this is "
+                                  "joined to while it names this one in return.")
     mac: Mac | None = Field(default=None, description="The workload's MAC address; made up and kept if not said.")
     addresses: list[Interface] = Field(default=[], description="The workload's addresses, with their prefix lengths.")
     gateways: list[Gateway] = Field(default=[], description="Its default gateway; one of each family at most.")
@@ -183,7 +195,7 @@ class Endpoint(Part):
 
     @property
     def attachment(self) -> str:
-        """`netns`, `tap` or `device`; empty if it is open."""
+        """`netns`, `tap`, `device` or `peer`; empty if it is open."""
         return next((name for name in ATTACHMENTS if getattr(self, name) is not None), "")
 
     @property
@@ -192,7 +204,7 @@ class Endpoint(Part):
         return self.interface or INSIDE
 
 
-ATTACHMENTS = ("netns", "tap", "device")
+ATTACHMENTS = ("netns", "tap", "device", "peer")
 INSIDE = "eth0"
 
 

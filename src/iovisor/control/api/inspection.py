@@ -55,6 +55,12 @@ def endpoints(tenant: str, network: str, who: Looking, platform: On) -> list[dic
     return views.Look(platform, tenant, network).endpoints()
 
 
+@router.get("/peers")
+def peers(tenant: str, network: str, who: Looking, platform: On) -> list[dict[str, Any]]:
+    """Gateways to other networks, `open` or `waiting` for the other side."""
+    return views.Look(platform, tenant, network).peers()
+
+
 @router.get("/links")
 def links(tenant: str, network: str, who: Looking, platform: On) -> list[dict[str, Any]]:
     """Every link."""

@@ -104,6 +104,12 @@ def clone(tenant: str, network: str, body: Clone, who: Changing, platform: On) -
     return changed(platform.clone(who, tenant, network, (body.tenant, body.network), body.rebind, body.learned))
 
 
+@router.delete("/tenants/{tenant}/networks/{network}/peers/{endpoint}")
+def revoke(tenant: str, network: str, endpoint: str, who: Changing, platform: On) -> Changed:
+    """Close a gateway to another network, as if its `peer` were taken out of the document."""
+    return changed(platform.revoke(who, tenant, network, endpoint))
+
+
 @router.get("/tenants/{tenant}/networks/{network}/export")
 def export(tenant: str, network: str, who: Looking, platform: On, tables: bool = False) -> dict[str, Any]:
     """Everything of a network in one piece."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from ...model import Tenant, load_data
 from .. import access
-from ..kinds import Kinds
+from ..kinds import Kinds, explained
 from ..problems import Forbidden, Missing, Refused
 from .asking import Administrating, Asking, Looking, On
 from .bodies import TenantBody, TokenBody
@@ -39,8 +39,9 @@ def show(tenant: str, who: Looking, platform: On) -> dict[str, Any]:
 @router.put("/tenants/{tenant}")
 def put(tenant: str, body: TenantBody, who: Administrating, platform: On) -> dict[str, Any]:
     """Make a tenant, or change its quota."""
-    with platform.explained():
-        read = load_data({"version": 1, "tenant": tenant, **body.model_dump()}, Kinds())
+    kinds = Kinds()
+    with explained(kinds):
+        read = load_data({"version": 1, "tenant": tenant, **body.model_dump()}, kinds)
     assert isinstance(read.content, Tenant)
     platform.put_tenant(who, read.content)
     return platform.tenant(tenant)
