@@ -89,6 +89,9 @@ class Mine(Function):
     def tick(self) -> None:
         self.ticks[0] = (self.ticks.get(0) or 0) + 1
 
+    def parted(self, port: int) -> None:
+        self.ticks[1] = port + 100
+
     @action
     def known(self, most: int = 10) -> list[str]:
         '''Who was met.'''
@@ -152,6 +155,8 @@ def test_it_does_what_it_would_do_here(place: Places, platform: Platforms) -> No
     assert worker(here)["starts"] == 1
     frame = strange(at.hosts[0], at.hosts[1], 1)
     assert at.hosts[1].captured(1) == [frame] and served(here).events == 2
+    apply(here, (NETWORK % "").replace(", two: {device: p1}", "").replace(", [two, mine]", ""), {"mine.py": mine()}, OWNER)
+    assert until(lambda: asked(here, lambda function: function.ticks.get(1)) == 101)
     with pytest.raises(Refused, match="known takes no x"):
         asked(here, lambda function: function.act("known", {"x": 1}))
     with pytest.raises(Missing, match="has no action fly"):

@@ -4,7 +4,7 @@ A `Staff` belongs to the thread of a network and has an `Attendant` for each fun
 happens in that thread, in the turns of its loop, so nothing needs a lock.  An attendant starts its worker when there is
 something to ask, and not before: a function without Python never has one.
 
-Two ways to ask.  `ask` is for events and timers and waits in the loop; the slow path lets so many wait and no more, and
+Ways to ask.  `ask` is for events and timers and waits in the loop; the slow path lets so many wait and no more, and
 what it does not take stays in the kernel's ring, which counts what it has no room for.  So the channel is bounded by
 what bounds everything.  `ask_now` is for a change or an action, in the middle of which nothing else may happen to the
 network: it holds up the network's thread, for `NOW` seconds at most, and no other's.
@@ -24,6 +24,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,11 @@ class Attendant:
         future: asyncio.Future[Any] = self.loop.create_future()
         self._put(do, question, future)
         return await future
+
+    def tell(self, do: str, **question: Any) -> None:
+        """What needs no answer, in the middle of a change that does not depend on it; one that is pausing misses it."""
+        with suppress(Unattended):
+            self._put(do, question, None)
 
     def ask_now(self, do: str, **question: Any) -> Any:
         """The answer, and nothing else meanwhile."""

@@ -60,6 +60,7 @@ def describe(kind: type[Function]) -> Message:
                        for table, other, back in getattr(getattr(kind, method), "__migrates__", ())],
         "schema": spec.config.schema(), "record": spec.config.layout.size,
         "lines": {entry: getattr(kind, entry).__code__.co_firstlineno for entry in ENTRIES if hasattr(kind, entry)},
+        "parts": kind.parted is not Function.parted,
         "configures": kind.configure is not Function.configure or kind.__init__ is not Function.__init__,
     }
 
@@ -130,6 +131,7 @@ class Described:
     record: int
     lines: dict[str, int]
     configures: bool
+    parts: bool
 
     @classmethod
     def read(cls, data: Any) -> Described:
@@ -153,7 +155,7 @@ class Described:
             tuple(_read_action(one) for one in _list(data.get("actions"))),
             tuple(_read_migration(one) for one in _list(data.get("migrations"))),
             _is(data.get("schema"), dict), _number(data.get("record"), 0, MOST_BYTES), lines,
-            _is(data.get("configures"), bool))
+            _is(data.get("configures"), bool), _is(data.get("parts"), bool))
 
     def spec(self, config: Any) -> FunctionSpec:
         return FunctionSpec(self.name, config, self.tables, self.ports, self.reasons, self.events,

@@ -143,6 +143,10 @@ class StandIn(Function):
         if old is not None and old != new and self.made.described.configures:
             self._asked("reconfigure", config=json.loads(new.given))
 
+    def parted(self, port: int) -> None:
+        if self.made.described.parts:
+            Staff.here().of(self).tell("part", port=port)
+
     def method(self, name: str) -> Callable[..., Any]:
         if name in self.spec().timers:
             async def tick() -> None:

@@ -12,6 +12,7 @@
     {"ask": 4, "do": "reconfigure", "config"}
     {"ask": 5, "do": "handle", "event", "record", "frame", "port", "segment"}
     {"ask": 6, "do": "tick", "name"}
+    {"ask": 6, "do": "part", "port"}             for what is not behind a port any more
     {"ask": 7, "do": "act", "name", "arguments"}
     {"ask": 8, "do": "convert", "method", "key", "value"}
 
@@ -314,6 +315,10 @@ class Service:
             return None
         return {"frame": bytes(answer).hex(), "port": answer.port, "segment": answer.segment,
                 "same": answer is given}
+
+    def _do_part(self, asked: Message) -> Any:
+        self.function.parted(asked["port"])
+        return None
 
     def _do_tick(self, asked: Message) -> Any:
         found = self.function.method(asked["name"])()
