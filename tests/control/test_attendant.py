@@ -155,7 +155,8 @@ def test_it_does_what_it_would_do_here(place: Places, platform: Platforms) -> No
     assert worker(here)["starts"] == 1
     frame = strange(at.hosts[0], at.hosts[1], 1)
     assert at.hosts[1].captured(1) == [frame] and served(here).events == 2
-    apply(here, (NETWORK % "").replace(", two: {device: p1}", "").replace(", [two, mine]", ""), {"mine.py": mine()}, OWNER)
+    alone = (NETWORK % "").replace(", two: {device: p1}", "").replace(", [two, mine]", "")
+    apply(here, alone, {"mine.py": mine()}, OWNER)
     assert until(lambda: asked(here, lambda function: function.ticks.get(1)) == 101)
     with pytest.raises(Refused, match="known takes no x"):
         asked(here, lambda function: function.act("known", {"x": 1}))
@@ -276,14 +277,14 @@ def test_a_handler_that_floods(name: str, place: Places, platform: Platforms, mo
 
 
 def test_a_change_that_hangs_is_not_made(place: Places, platform: Platforms, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attendant, "NOW", 1.0)
+    monkeypatch.setattr(attendant, "NOW", 2.0)
     at = place(2)
     here = platform(at)
     text = mine(configure="if new.greeting == 7:\n            while True: pass\n"
                           "        if new.greeting == 8: raise KeyError('eight')",
                 act="if most == 7:\n            while True: pass\n        if most == 8: raise KeyError('eight')")
     begun(here, text)
-    for greeting, why in ((7, "did not answer for 1 seconds"), (8, "KeyError: 'eight'.*mine.py:")):
+    for greeting, why in ((7, "did not answer for 2 seconds"), (8, "KeyError: 'eight'.*mine.py:")):
         with pytest.raises(Refused, match=why):
             begun(here, text, f", greeting: {greeting}")
         assert until(lambda: worker(here)["state"] != "pausing" or True)
@@ -307,7 +308,7 @@ def settled(function: Any, most: int) -> Any:
 
 def test_a_new_function_that_hangs_does_not_come(place: Places, platform: Platforms,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attendant, "NOW", 1.0)
+    monkeypatch.setattr(attendant, "NOW", 2.0)
     monkeypatch.setattr(attendant, "START", 2.0)
     at = place(2)
     here = platform(at)
