@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -92,21 +91,26 @@ class Way:
     generator: Program
     index: int
     counts: Map
+    frame: bytes
 
     def arrived(self) -> int:
         return sum(int.from_bytes(value, "little") for value in self.counts.lookup_per_cpu(bytes(4)) or [])
 
+    def send(self, packets: int = 1) -> None:
+        with self.sender.entered():
+            self.generator.send_live(self.frame, xdp_context(len(self.frame), self.index), packets,
+                                     BATCH if packets > 1 else 0)
+
     def nanoseconds(self, packets: int = PACKETS) -> float:
         """CPU time of a packet that arrives; this thread stays on its CPU."""
         (cpu,) = os.sched_getaffinity(0)
-        kernel, frame = _ksoftirqd(cpu), datagram(UDP)
+        kernel = _ksoftirqd(cpu)
 
         def spent() -> int:
             return time.thread_time_ns() + int(kernel.read_text().split()[0])
 
         count, before = self.arrived(), spent()
-        with self.sender.entered():
-            self.generator.send_live(frame, xdp_context(len(frame), self.index), packets, BATCH)
+        self.send(packets)
         known, last = -1, self.arrived()
         while known != last:
             known, last = last, (time.sleep(0.005), self.arrived())[1]
@@ -162,13 +166,12 @@ def way(kind: str) -> Iterator[Way]:
         undo.enter_context(Link.tcx(sink, indexes[1], Direction.INGRESS, namespace=receiver))
         generator = undo.enter_context(Program.load(ProgramSpec("generator", ProgramKind.XDP, assemble(
             move(R1, indexes[0]), move(R2, 0), call(Helper.REDIRECT), leave()), "GPL")))
-        made = Way(sender, generator, indexes[0], counts)
+        made = Way(sender, generator, indexes[0], counts, datagram(UDP))
         deadline = time.monotonic() + 10
         while not made.arrived():               # the kernel notices carriers, and a bridge its ports, in its own time
             if time.monotonic() > deadline:
                 raise RuntimeError(f"nothing arrives by the {kind}")
-            with sender.entered():
-                generator.send_live(datagram(UDP), xdp_context(struct.calcsize("60s"), indexes[0]))
+            made.send()
             time.sleep(0.05)
         yield made
 

@@ -1,0 +1,215 @@
+"""A chain of one to five: switch, firewall, router, nat, balancer.  What a 64-byte datagram costs, of a known flow and
+of new ones, in the data path alone and from one workload to another.
+
+The data path alone is the program at the first device's hook, run with all it calls until it would redirect; frame by
+frame, for the packet is another at the end, and so with the price of a test run beside, of which an empty program's is
+taken off.  From end to end it is as in `edges`: a program makes frames, and the CPU time is divided by those that
+arrive.  A flow is known when it has been answered once, by way of all functions.  UDP has no checksum here, so that a
+program can give every frame another source port.
+"""
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from iovisor.cli.measure import empty
+from iovisor.fabric import Network, Veth
+from iovisor.fabric.joins import PortRef
+from iovisor.functions.balancer import Balancer
+from iovisor.functions.firewall import Firewall
+from iovisor.functions.nat import Nat
+from iovisor.functions.router import Router
+from iovisor.functions.switch import Switch
+from iovisor.kernel import (
+    AttachType,
+    Direction,
+    Link,
+    Map,
+    MapKind,
+    MapSpec,
+    Netlink,
+    NetworkNamespace,
+    Program,
+    ProgramKind,
+    ProgramSpec,
+    interfaces,
+    offloads,
+)
+from iovisor.kernel.assembler import (
+    R0,
+    R1,
+    R2,
+    R3,
+    R6,
+    R10,
+    Helper,
+    Label,
+    assemble,
+    call,
+    compute,
+    jump_if,
+    leave,
+    load,
+    map_index,
+    move,
+    store,
+)
+from iovisor.kernel.offloads import Offload
+from iovisor.language import Function
+from iovisor.testing.packets import ethernet, ipv4, udp
+
+from .edges import DESTINATION, SOURCE, Way, _quiet
+
+LENGTHS = (1, 2, 3, 4, 5)
+NAMES = ("switch", "firewall", "router", "nat", "balancer")
+NEAR, FAR, OWN = "02:00:00:00:01:00", "02:00:00:00:01:01", "02:00:00:00:0f:01"
+CLIENT, SEEN, SERVER, VIP = "10.1.0.2", "192.0.2.1", "10.2.0.2", "198.51.100.1"
+FIRST, ROOM = 4000, 262_144
+RUNS = 400
+
+
+def functions(length: int) -> dict[str, Function]:
+    """The first so many, each ready for the frame below."""
+    target = NEAR if length >= 3 else DESTINATION
+    behind = OWN if length >= 5 else DESTINATION
+    made: dict[str, Function] = {
+        "switch": Switch(static=[{"mac": target, "port": 1}, {"mac": SOURCE, "port": 0}]),
+        "firewall": Firewall(rules=[{"action": "accept", "direction": "out"}], connections=ROOM, transitory=ROOM),
+        "router": Router(interfaces={0: {"mac": NEAR, "addresses": ["10.1.0.1/24"]},
+                                     1: {"mac": FAR, "addresses": ["10.2.0.1/24"]}},
+                         static=[{"to": f"{VIP}/32", "port": 1}],
+                         fixed=[{"port": 0, "address": CLIENT, "mac": SOURCE},
+                                {"port": 1, "address": VIP, "mac": behind}]),
+        "nat": Nat(addresses=[SEEN], connections=ROOM, transitory=ROOM),
+        "balancer": Balancer(mac=OWN, connections=ROOM, transitory=ROOM, vips=[
+            {"address": VIP, "port": 80, "protocol": "udp", "backends": [{"address": SERVER, "mac": DESTINATION}]}])}
+    return {name: made[name] for name in NAMES[:length]}
+
+
+def question(length: int, port: int = FIRST) -> bytes:
+    return bytes(ethernet(dst=NEAR if length >= 3 else DESTINATION, src=SOURCE) / ipv4(src=CLIENT, dst=VIP)
+                 / udp(src=port, dst=80, checksum=0) / bytes(18))
+
+
+def reply(length: int) -> bytes:
+    """What the server says to the first of the flows, as it has seen it."""
+    target = FAR if length >= 3 else SOURCE
+    return bytes(ethernet(dst=target, src=DESTINATION)
+                 / ipv4(src=SERVER if length >= 5 else VIP, dst=SEEN if length >= 4 else CLIENT)
+                 / udp(src=80, dst=FIRST, checksum=0) / bytes(18))
+
+
+@dataclass
+class Chain(Way):
+    length: int
+    entry: Program
+    receiver: NetworkNamespace
+    ports: Map
+
+    def nanoseconds_of(self, known: bool, packets: int) -> float:
+        """CPU time of a packet that arrives, each of another flow or all of one."""
+        self.ports.update(bytes(4), bytes(8) if known else (1).to_bytes(8, "little"))
+        return self.nanoseconds(packets)
+
+    def alone(self, known: bool, nothing: Program) -> float:
+        """Nanoseconds in the data path alone."""
+        frames = [question(self.length, FIRST if known else 20_000 + number) for number in range(RUNS)]
+        with self.sender.entered():
+            spent = median(self.entry.test_run(frame, bytes(192)).duration_ns for frame in frames)
+            return float(spent - median(nothing.test_run(frame, bytes(192)).duration_ns for frame in frames))
+
+
+def stepping(index: int, frame: bytes) -> list[Any]:
+    """A generator: it writes the headers anew, for the kernel uses its frames again as they come back, and adds to the
+    source port what the map counts, unless that is zero."""
+    written = [line for place in range(0, 40, 8)
+               for line in (move(R3, int.from_bytes(frame[place:place + 8], "little")), store(R1, place, R3))]
+    return [
+        load(R2, R1, 4, 4), load(R1, R1, 0, 4), move(R0, R1), compute(R0, "+", 42), jump_if(R0, ">", R2, "send"),
+        *written, store(R1, 40, 0, 2), move(R6, R1),
+        store(R10, -8, 0), map_index(R1, 0), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
+        jump_if(R0, "==", 0, "send"), load(R3, R0), jump_if(R3, "==", 0, "send"), move(R1, R3), compute(R1, "+", 1),
+        store(R0, 0, R1), store(R6, 34, R3, 2), Label("send"),
+        move(R1, index), move(R2, 0), call(Helper.REDIRECT), leave()]
+
+
+@contextmanager
+def chain(length: int) -> Iterator[Chain]:
+    with ExitStack() as undo:
+        switching, sender, receiver = (undo.enter_context(NetworkNamespace.create()) for _ in range(3))
+        for namespace in (switching, sender, receiver):
+            _quiet(namespace)
+        net = undo.enter_context(Network("measured", namespace=switching))
+        made = functions(length)
+        for name, function in made.items():
+            net.add(name, function)
+        inner = [("switch:0", "switch:1"), ("firewall:inside", "firewall:outside"), ("router:0", "router:1"),
+                 ("nat:inside", "nat:outside"), ("balancer:outside", "balancer:inside")][:length]
+        for (_, out), (into, _) in pairwise(inner):
+            net.link(out, into)
+        edges = net.attach_all({inner[0][0]: Veth(sender, mac=SOURCE), inner[-1][1]: Veth(receiver, mac=DESTINATION)})
+        indexes = []
+        for room in (sender, receiver):
+            with Netlink(room) as inside:
+                inside.submit(interfaces.change("eth0", up=True))
+                indexes.append(interfaces.index_of(inside, "eth0"))
+        for edge in edges:
+            offloads.change(f"e{edge.index:x}", {Offload.GENERIC_RECEIVE: True}, switching)
+        counts = undo.enter_context(Map.create(MapSpec("arrived", MapKind.PER_CPU_ARRAY, 4, 8, 1)))
+        ports = undo.enter_context(Map.create(MapSpec("ports", MapKind.ARRAY, 4, 8, 1)))
+        sink = undo.enter_context(Program.load(ProgramSpec("sink", ProgramKind.SCHED_CLS, assemble(
+            store(R10, -8, 0), map_index(R1, 0), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
+            jump_if(R0, "==", 0, "end"), load(R3, R0), compute(R3, "+", 1), store(R0, 0, R3), Label("end"),
+            leave(2)), "GPL", expected_attach_type=AttachType.TCX_INGRESS), [counts]))
+        undo.enter_context(Link.tcx(sink, indexes[1], Direction.INGRESS, namespace=receiver))
+        generator = undo.enter_context(Program.load(ProgramSpec(
+            "generator", ProgramKind.XDP, assemble(*stepping(indexes[0], question(length))), "GPL"), [ports]))
+        (hooked,) = [said.program_id for link in net.joins[PortRef("switch", 0)].links
+                     if (said := link.info()).attach_type == AttachType.TCX_INGRESS]
+        entry = undo.enter_context(Program.from_id(hooked))
+        found = Chain(sender, generator, indexes[0], counts, question(length), length, entry, receiver, ports)
+        deadline = time.monotonic() + 10
+        while not found.arrived():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"nothing arrives by a chain of {length}: {net.drops}")
+            found.send()
+            time.sleep(0.05)
+        with receiver.entered():
+            speaker = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        with speaker:
+            speaker.bind(("eth0", 0))
+            speaker.send(reply(length))
+            time.sleep(0.1)
+        yield found
+
+
+def measure(rounds: int = 5, packets: int = 100_000, fresh: int = 12_000) -> list[dict[str, Any]]:
+    """By length: nanoseconds alone and from end to end, of known flows and of new ones."""
+    former = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(former)})
+    rows = []
+    try:
+        with empty("tc") as nothing:
+            for length in LENGTHS:
+                with chain(length) as made:
+                    made.nanoseconds_of(True, packets)
+                    known = [(made.alone(True, nothing), made.nanoseconds_of(True, packets)) for _ in range(rounds)]
+                new = []
+                for _ in range(rounds):         # a new network each time, so that there is room for all
+                    with chain(length) as made:
+                        new.append((made.alone(False, nothing), made.nanoseconds_of(False, fresh)))
+                rows.append({"length": length, "last": NAMES[length - 1],
+                             "known alone": median(alone for alone, _ in known),
+                             "known": median(whole for _, whole in known),
+                             "new alone": median(alone for alone, _ in new),
+                             "new": median(whole for _, whole in new)})
+    finally:
+        os.sched_setaffinity(0, former)
+    return rows
