@@ -97,12 +97,6 @@ class Path(Messages):
                 return forward(onward)
             one, two = train.a_port, train.b_port
 
-        facts = self.cases[0]
-        facts.ours, facts.inner, facts.flags = ours, 1 if pkt.port == self.inside else 0, flags
-        facts.plain, facts.first = plain, 1 if more and offset == 0 else 0
-        facts.station, facts.what, facts.own = eth.src, What.PASS, 0
-        case = self.cases[0]
-        ours, plain = case.ours, case.plain
         mix = mixed(self.config.seed, a_upper, a_lower, b_upper, b_lower, one << 32 | two << 16 | protocol)
         moment = now()
         version = self.versions[0].changes
@@ -112,9 +106,11 @@ class Path(Messages):
                 and seen.b_upper == b_upper and seen.a_port == one and seen.b_port == two
                 and seen.protocol == protocol and seen.version == version and seen.until > moment):
             what, number = seen.what, seen.number
-            case.what = what
         else:
             self.flow_key(a_upper, a_lower, b_upper, b_lower, one, two, protocol)
+            case = self.cases[0]
+            case.ours, case.inner, case.flags = ours, 1 if pkt.port == self.inside else 0, flags
+            case.station, case.what, case.own = eth.src, What.PASS, 0
             case.mix, case.moment = mix, moment
             self.decide()
             done = self.cases[0]
@@ -124,7 +120,7 @@ class Path(Messages):
                 seen.a_upper, seen.a_lower, seen.b_upper, seen.b_lower = a_upper, a_lower, b_upper, b_lower
                 seen.a_port, seen.b_port, seen.protocol = one, two, protocol
                 seen.what, seen.number, seen.version, seen.until = what, number, version, moment + SECOND
-            if done.first and what != What.PASS:
+            if more and offset == 0 and what != What.PASS:
                 first = Selectors(a_port=one, b_port=two)
                 place, rest = train_of(identity, 0)
                 self.flows.fragments.put(
@@ -134,7 +130,7 @@ class Path(Messages):
             if not ours:
                 return forward(onward)
             if self.is_own(b_upper, b_lower):
-                require(case.inner, Reason.UNSERVED)
+                require(pkt.port == self.inside, Reason.UNSERVED)
                 return punt(Slow(what=Work.ANSWER, reason=Reason.UNSERVED))
             require(self.place_key(b_upper, b_lower, 0, 0) in self.services, Reason.NOT_OURS)
             return self.refuse(Reason.UNSERVED, moment)
@@ -146,7 +142,7 @@ class Path(Messages):
             member = self.members[number]
             self.hits.add(number, bytes=len(pkt))
             eth.dst = member.mac
-            if case.inner:
+            if pkt.port == self.inside:
                 eth.src = self.config.mac
             if self.vips[member.vip].mode != Mode.NAT:
                 return forward(self.inside)
@@ -180,8 +176,7 @@ class Path(Messages):
             else:
                 pkt.rewrite(ip6, under=None, source_upper=a_upper, source_lower=a_lower,
                             destination_upper=b_upper, destination_lower=b_lower)
-        left = self.cases[0]
-        return forward(self.outside if left.what == What.RETURN and not left.own else self.inside)
+        return forward(self.outside if what == What.RETURN and not own else self.inside)
 
     def refuse(self, reason: int, moment: int) -> Verdict:
         """Python tells the sender, so often as is allowed."""

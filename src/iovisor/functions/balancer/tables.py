@@ -182,8 +182,6 @@ class Case(Record):
     state: u8 = 0
     marks: u8 = 0
     left: u8 = 0
-    plain: u8 = 0
-    first: u8 = 0
 
 
 class Own(Record):
