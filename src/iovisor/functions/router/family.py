@@ -6,6 +6,11 @@ a destination, `N` the key of a neighbor.  Nothing here looks into a packet, so 
 A lookup among a hundred thousand prefixes costs more than one among ten, so each CPU remembers the routes of
 destinations it met (`recent`), and in which version of the routes.  An edit of a route counts `versions` up, after it
 is made; a route is remembered under the version read before it was looked up.  So what is remembered is never older.
+
+A tree of arrays read inline was measured instead of the kernel's trie: strides of four bits, a child and a route in a
+slot.  A destination that was never met costs 145 ns among 100,000 routes then, not 450 (benchmarks/prefixes.py); a hot
+one costs the same.  It was not taken: a slot that is not used takes memory as well, 15 MiB of it at that size and for
+the most routes there may ever be, and whoever adopts the tables must find the tree again in what was left.
 """
 from __future__ import annotations
 
