@@ -27,7 +27,7 @@ from iovisor.wire import (
 )
 
 MODULES = [answer, ethernet, vlan, arp, ipv4, ipv6, icmp, icmp6, igmp, mld, neighbor, udp, tcp, gre, checksum]
-CONTROL = {"bpdu", "dhcp", "dissection", "dscp", "offload", "pcapng"}       # what Python reads and writes
+CONTROL = {"bpdu", "dhcp", "dissection", "dns", "dscp", "offload", "pcapng"}        # what Python reads and writes
 FUNCTIONS = [value for module in MODULES for value in vars(module).values()
              if inspect.isfunction(value) and value.__module__ == module.__name__]
 
