@@ -17,7 +17,7 @@ import pytest
 from iovisor.compiler.cache import Cache
 from iovisor.functions.nat import Nat
 from iovisor.language import Verdict
-from iovisor.language.verdicts import FORWARD_KIND
+from iovisor.language.verdicts import FORWARD_KIND, PUNT_KIND
 from iovisor.testing import Arrival
 from iovisor.testing.bulk import valid
 from iovisor.testing.packets import ethernet, fragment, icmp, icmp6, ipv4, ipv6, tcp, udp
@@ -132,6 +132,9 @@ def translating() -> Judge:
     asked: set[tuple[bytes, bytes]] = set()         # of the inside, and whom it sent to
 
     def judge(arrival: Arrival, verdict: Verdict, frame: bytes) -> str | None:
+        if verdict.kind == PUNT_KIND:
+            found = read(arrival.frame)
+            return None if found.offset and frame == arrival.frame else "only later fragments wait"
         assert verdict.kind == FORWARD_KIND
         came, left = read(arrival.frame), read(frame)
         if came.tags:

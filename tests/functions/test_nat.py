@@ -5,6 +5,7 @@ which must answer byte for byte as written, and again through `agree`, so that n
 """
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 from iovisor.compiler.cache import Cache
 from iovisor.functions.nat import Nat, Reason
+from iovisor.functions.nat.path import Early
 from iovisor.language import SECOND, Clock, ConfigError, Packet, drop, forward
+from iovisor.language.verdicts import PUNT_KIND
 from iovisor.parts.bindings import Unbound
 from iovisor.parts.connections import Untracked
 from iovisor.parts.reading import Unreadable
@@ -216,7 +219,7 @@ CASES |= {
 
 
 def ours(**more: Any) -> Nat:
-    return Nat(addresses=[OURS, OURS6], **more)
+    return Nat(addresses=[OURS, OURS6], **{"wait": 0} | more)
 
 
 @pytest.fixture(autouse=True)
@@ -476,6 +479,36 @@ def test_static_bindings(name: str, static: Agreement) -> None:
 def test_random_packets(session: Agreement, nightly: bool) -> None:
     for seed in range(20 if nightly else 1):
         session.run(traffic(f"nat {seed}", 20_000 if nightly else 2_500, ports=2))
+
+
+# -- fragments out of order --------------------------------------------------------------------------------------------
+
+def test_17_a_fragment_waits_for_its_first() -> None:
+    first, later = CASES["fragments follow the first"][:2]
+    agreed(lambda: ours(wait=SECOND), [(later.frame, INSIDE), (first.frame, INSIDE), (later.frame, INSIDE)],
+           [target for target in available() if target != "xdp"])
+    nat = ours(wait=SECOND)
+
+    async def conversation() -> None:
+        verdict = nat.run(early := Packet(later.frame, INSIDE))
+        assert verdict.kind == PUNT_KIND and isinstance(verdict.event, Early)
+        waiting = asyncio.create_task(nat.on_early(verdict.event, early))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        hold(nat, [first])
+        returned = await waiting
+        assert returned is early
+        hold(nat, [Step(bytes(returned), INSIDE, later.becomes, OUTSIDE)])
+
+    asyncio.run(conversation())
+
+
+def test_17_and_not_for_ever() -> None:
+    nat = ours(wait=SECOND // 100)
+    verdict = nat.run(early := Packet(CASES["fragments follow the first"][1].frame, INSIDE))
+    assert isinstance(verdict.event, Early)
+    assert asyncio.run(nat.on_early(verdict.event, early)) is None
+    assert nat.drops[Untracked.UNKNOWN_FRAGMENT] == 1
 
 
 # -- change ------------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ brings it what is for the outside addresses.
 | `opening`, `established` | 4m, 2h 4m | how long a TCP connection lives in silence: half open, established |
 | `closing`, `closed` | 4m, 4m | and after one end closed, after both |
 | `datagrams`, `queries` | 5m, 60s | the same of UDP, and of ICMP queries |
+| `wait` | 1s | how long a fragment that came before its first is kept; 0 for not at all |
 
 Each static binding has an `outside` and an `inside` address, and with `protocol` (tcp or udp) `outside_ports`: a port
 or a range such as `"8000-8009"`, and `inside_ports` if those differ.  Without a protocol it is for the whole address,
@@ -59,6 +60,8 @@ any port; with `port_dependent`, only from where it was sent to; with `endpoint_
 *ICMP errors* pass both ways if they quote what a connection sent of late, and go to who sent it.  The quoted packet is
 translated as well, every checksum kept right; an error from a router inside is seen under the address of the endpoint
 it is about (RFC 5508 section 4).  No error ends a binding.
+
+*Fragments* follow their first one.  One that comes before it waits in Python.
 
 *Hairpins.*  What an inside host sends to an outside address of ours goes back inside, with the outside address of who
 sent it.  The frame returns to the station it came from.
@@ -109,7 +112,7 @@ None but those of drops.
 | `MALFORMED` | contradicts itself: version, lengths, transport header |
 | `TINY_FRAGMENT` | is a first fragment without the whole transport header |
 | `OVERLAPPING_FRAGMENT` | is a TCP fragment that would overwrite the flags of the first |
-| `UNKNOWN_FRAGMENT` | is a later fragment whose first was not seen |
+| `UNKNOWN_FRAGMENT` | is a later fragment whose first did not come |
 | `SOURCE_ROUTED` | has an IPv6 routing header of type 0 with segments left |
 | `TOO_MANY_HEADERS` | has more than 4 extension headers |
 | `ILLEGAL_FLAGS` | has flags of TCP that no end sends |
@@ -129,18 +132,24 @@ the static ones.
 
 ## Limits
 
-A fragment before its first is lost.  Groups are not translated.  What a protocol
+Groups are not translated.  What a protocol
 carries of addresses (FTP, SIP) is not looked at.  Bindings and connections that ended are removed by the control path,
-every ten seconds: without it ports are used up in the end.  A changed `connections`, `bindings` or another room needs
+every ten seconds: without it ports are used up in the end, and fragments
+that come early are lost.  A changed `connections`, `bindings` or another room needs
 another instance.  TC only.
 """
 from __future__ import annotations
 
+import asyncio
+from time import monotonic
 from typing import Any
 
-from iovisor.language import action, every, prefix
+from iovisor.language import SECOND, Packet, action, every, handles, prefix
+from iovisor.parts.connections import Flow, Untracked
 
-from .path import NatConfig, Path, Reason, Translated
+from .path import Early, NatConfig, Path, Reason, Translated
+
+LOOK = 0.01             # seconds between two looks for the first fragment
 
 
 class Nat(Path):
@@ -161,6 +170,18 @@ class Nat(Path):
                 if not all(slot == 0 or self.bindings.stands(upper, lower, slot, port, flow.protocol)
                            for upper, lower, _, slot, port in ends):
                     del kept[flow]
+
+    @handles(Early)
+    async def on_early(self, event: Early, packet: Packet) -> Packet | None:
+        """Keep a fragment until its first has come, for `wait` at most (RFC 4787 REQ-14)."""
+        train = Flow(**{name: getattr(event, name) for name in Flow.fields})
+        end = monotonic() + self.config.wait / SECOND
+        while train not in self.connections.fragments:
+            if monotonic() > end:
+                self.drops[Untracked.UNKNOWN_FRAGMENT] = self.drops.get(Untracked.UNKNOWN_FRAGMENT, 0) + 1
+                return None
+            await asyncio.sleep(LOOK)
+        return packet
 
     @every(10)
     def count(self) -> None:

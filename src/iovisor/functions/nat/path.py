@@ -29,6 +29,7 @@ from iovisor.language import (
     forward,
     inline,
     now,
+    punt,
     require,
     table,
     time,
@@ -99,6 +100,10 @@ class Translated(Connection):
     b_port: u16 = 0
 
 
+class Early(Flow):
+    """A fragment came before its first, which would be known by this."""
+
+
 class Way(Record):
     """What is known of the packet on its way: its ends as the wire has them, who really is the destination, what the
     source is shown as."""
@@ -152,6 +157,7 @@ follows apart what comes after each constant that it remembers.
 
     opening: time = 4 * 60 * SECOND
     closed: time = 4 * 60 * SECOND
+    wait: time = SECOND
 
 
 @inline
@@ -214,7 +220,9 @@ class Path(Function):
             self.as_train(flow, way)
             place = self.connections.fragments.get(flow)
             if place is None:
-                return drop(Untracked.UNKNOWN_FRAGMENT)
+                require(self.config.wait != 0, Untracked.UNKNOWN_FRAGMENT)
+                return punt(Early(a_upper=flow.a_upper, a_lower=flow.a_lower, b_upper=flow.b_upper,
+                                  b_lower=flow.b_lower, a_port=flow.a_port, b_port=flow.b_port, protocol=flow.protocol))
             way.one, way.two, way.kind, way.reply = place.a_port, place.b_port, place.kind, place.reply
         elif protocol == IpProtocol.TCP:
             tcp = pkt.parse(Tcp)
