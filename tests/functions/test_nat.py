@@ -22,7 +22,7 @@ from iovisor.parts.connections import Untracked
 from iovisor.parts.reading import Unreadable
 from iovisor.targets import load
 from iovisor.testing import Agreement, Arrival, Frame, available, traffic
-from iovisor.testing.packets import Layer, ethernet, fragment, icmp, icmp6, ipv4, ipv6, tcp, udp
+from iovisor.testing.packets import Layer, arp, ethernet, fragment, icmp, icmp6, ipv4, ipv6, tcp, udp
 
 INSIDE, OUTSIDE = 0, 1
 S, A, F, R, P = 2, 16, 1, 4, 8
@@ -479,6 +479,25 @@ def test_static_bindings(name: str, static: Agreement) -> None:
 def test_random_packets(session: Agreement, nightly: bool) -> None:
     for seed in range(20 if nightly else 1):
         session.run(traffic(f"nat {seed}", 20_000 if nightly else 2_500, ports=2))
+
+
+# -- ARP ---------------------------------------------------------------------------------------------------------------
+
+def test_arp_is_answered_for_what_is_ours() -> None:
+    def question(target: str, sender: str = FAR, operation: int = 1) -> bytes:
+        return bytes(ethernet(dst="ff:ff:ff:ff:ff:ff", src=GATEWAY) / arp(
+            operation=operation, sender_mac=GATEWAY, sender_ip=sender, target_ip=target))
+
+    mine = bytes(ethernet(dst=GATEWAY, src=ROUTER) / arp(operation=2, sender_mac=ROUTER, sender_ip="192.0.2.50",
+                                                        target_mac=GATEWAY, target_ip=FAR))
+    passing = [question("192.0.2.51"), question("192.0.2.50", "192.0.2.50"), question("192.0.2.50", operation=2),
+               question("10.0.0.50")]
+    steps = [Step(question("192.0.2.50"), OUTSIDE, mine, OUTSIDE), Step(question("192.0.2.50"), INSIDE, mine, INSIDE),
+             *(Step(frame, OUTSIDE, frame, INSIDE) for frame in passing)]
+    hold(Nat(static=STATIC, mac=ROUTER), steps)
+    agreed(lambda: Nat(static=STATIC, mac=ROUTER), [(step.frame, step.port) for step in steps],
+           [target for target in available() if target != "xdp"])
+    hold(fixed(), [Step(steps[0].frame, OUTSIDE, steps[0].frame, INSIDE)])
 
 
 # -- fragments out of order --------------------------------------------------------------------------------------------

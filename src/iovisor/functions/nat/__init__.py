@@ -13,8 +13,8 @@ nobody else has it (RFC 4787, RFC 5382, RFC 5508).  Bindings are made in the dat
 ```
 
 Put it behind a router's outer port, on the link to the world: `inside` towards the router.  It changes neither hop
-limits nor, except on the way back to the inside, Ethernet addresses; ARP and discovery pass.  The router, or a route,
-brings it what is for the outside addresses.
+limits nor, except on the way back to the inside, Ethernet addresses; ARP and discovery pass.  Outside addresses may be
+the router's own; for others it answers ARP, if it is given the router's `mac`, or there is a route to them.
 
 ## Configuration
 
@@ -35,6 +35,7 @@ brings it what is for the outside addresses.
 | `opening`, `established` | 4m, 2h 4m | how long a TCP connection lives in silence: half open, established |
 | `closing`, `closed` | 4m, 4m | and after one end closed, after both |
 | `datagrams`, `queries` | 5m, 60s | the same of UDP, and of ICMP queries |
+| `mac` | none | what is answered to ARP requests for outside addresses |
 | `wait` | 1s | how long a fragment that came before its first is kept; 0 for not at all |
 
 Each static binding has an `outside` and an `inside` address, and with `protocol` (tcp or udp) `outside_ports`: a port
@@ -64,7 +65,8 @@ it is about (RFC 5508 section 4).  No error ends a binding.
 *Fragments* follow their first one.  One that comes before it waits in Python.
 
 *Hairpins.*  What an inside host sends to an outside address of ours goes back inside, with the outside address of who
-sent it.  The frame returns to the station it came from.
+sent it.  The frame returns to the station it came from.  A router neither sends out what is for its own address nor
+takes what comes from it: hairpins need addresses that are not the router's.
 
 *A family without any outside address* passes as it is.  Of the other, nothing leaves under an inside address: what
 cannot be translated is dropped.

@@ -28,6 +28,7 @@ from iovisor.language import (
     drop,
     forward,
     inline,
+    mac,
     now,
     punt,
     require,
@@ -71,6 +72,8 @@ from iovisor.parts.reading import (
     is_whole,
     request_of,
 )
+from iovisor.wire import arp
+from iovisor.wire.arp import Arp, ArpOperation
 from iovisor.wire.checksum import finish
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import IcmpEcho
@@ -158,6 +161,7 @@ follows apart what comes after each constant that it remembers.
     opening: time = 4 * 60 * SECOND
     closed: time = 4 * 60 * SECOND
     wait: time = SECOND
+    mac: mac = 0
 
 
 @inline
@@ -202,7 +206,7 @@ class Path(Function):
                 hops = ip6.hops
                 protocol, offset, more, identity, payload = extensions(pkt, ip6.next, ip6.length)
             case EtherType.ARP:
-                return self.onward(pkt)
+                return self.resolve(pkt, eth)
             case _:
                 return drop(Reason.NOT_IP)
         if self.bindings.extent[0].families & (1 if ip6 is None else 2) == 0:
@@ -413,6 +417,17 @@ class Path(Function):
             eth.dst = eth.src
             eth.src = here
         return forward(self.inside)
+
+    def resolve(self, pkt: Packet, eth: Ethernet) -> Verdict:
+        """ARP passes, but for requests about addresses that nobody else answers for."""
+        message = pkt.peek(Arp)
+        if message is None or self.config.mac == 0:
+            return self.onward(pkt)
+        if (arp.is_ethernet_ipv4(message) and message.operation == ArpOperation.REQUEST
+                and message.sender_ip != message.target_ip and self.bindings.is_ours(0, MAPPED | message.target_ip)):
+            arp.answer(eth, message, self.config.mac)
+            return forward(pkt.port)
+        return self.onward(pkt)
 
     # -- ICMP errors -------------------------------------------------------------------------------------------------
 
