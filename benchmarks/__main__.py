@@ -1,7 +1,8 @@
 """`make bench`: measure, compare with the bars, and write `README.md`.
 
     python -m benchmarks [generated] [latency] [switching] [routing] [filtering100] [filtering10000] [prefixes]
-                         [edges] [fairness] [provisioning] [balancer] [chain] [--rounds N]
+                         [edges] [fairness] [provisioning] [balancer] [chain] [policing] [shaping]
+                         [--rounds N]
 
 Sections that are not named are taken from the last run (`results.json`), so that one may be repeated alone.
 """
@@ -82,13 +83,24 @@ def chain(rounds: int) -> dict[str, Any]:
     return {"rows": measure(max(rounds // 8, 3))}
 
 
+def policing(rounds: int) -> dict[str, Any]:
+    from .rates import measure, policer
+    return measure(policer, False)
+
+
+def shaping(rounds: int) -> dict[str, Any]:
+    from .rates import measure, shaper
+    return measure(shaper, True)
+
+
 BESIDE = {"switching": "Beside Linux: switch and bridge", "routing": "Beside Linux: router and routing",
           "filtering100": "Beside Linux: router with firewall, and routing with nftables, 100 rules",
           "filtering10000": "Beside Linux: the same, 10,000 rules"}
 SECTIONS: dict[str, Callable[[int], dict[str, Any]]] = {
     "generated": generated, "latency": latency, **{name: beside(name) for name in BESIDE},
     "prefixes": prefixes, "edges": edges,
-    "fairness": fairness, "provisioning": provisioning, "balancer": balancer, "chain": chain}
+    "fairness": fairness, "provisioning": provisioning, "balancer": balancer, "chain": chain,
+    "policing": policing, "shaping": shaping}
 
 
 def show_generated(found: dict[str, Any]) -> tuple[str, list[bool]]:
@@ -237,6 +249,30 @@ def show_chain(found: dict[str, Any]) -> tuple[str, list[bool]]:
     return "\n".join(lines), []
 
 
+def show_rates(found: dict[str, Any]) -> tuple[str, list[bool]]:
+    lines, kept = ["UDP floods it.  Bars: an error of 0.5 % in the long run, an effective burst of 1.1 times the one "
+                   "configured.", "", "| rate | bytes of a frame | error, % | effective burst | bars |",
+                   "|---|---|---|---|---|"], []
+    for row in found["floods"]:
+        kept.append(abs(row["error"]) <= 0.5 and row["burst"] <= 1.1)
+        size = f"{row['size']}, {row['segments']} an aggregate" if row["segments"] else str(row["size"])
+        lines.append(f"| {row['rate']} | {size} | **{row['error']:+.2f}** | **{row['burst']:.2f}** | "
+                     f"{'kept' if kept[-1] else 'missed'} |")
+    lines += ["", "TCP, one stream, its share of the rate, headers counted.  Bar: 0.9.", "",
+              "| rate | BBR | CUBIC |", "|---|---|---|"]
+    shares = {(rate, control): share for rate, control, share in found["tcp"]}
+    for rate in dict.fromkeys(rate for rate, _ in shares):
+        kept += [shares[rate, control] >= 0.9 for control in ("bbr", "cubic")]
+        lines.append(f"| {rate} | **{shares[rate, 'bbr']:.2f}** | **{shares[rate, 'cubic']:.2f}** |")
+    if "equal" in found:
+        lines += ["", "Sixteen streams at 50 Mbit/s.  Bar: Jain's index above 0.99.", "", "| | share | Jain's index |",
+                  "|---|---|---|"]
+        for control, share, index in found["equal"]:
+            kept.append(index > 0.99)
+            lines.append(f"| {control.upper()} | {share:.2f} | **{index:.4f}** {'kept' if kept[-1] else 'missed'} |")
+    return "\n".join(lines), kept
+
+
 SHOWN: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[str, list[bool]]]]] = {
     "generated": ("Generated code against C", show_generated),
     "latency": ("Waiting", show_latency),
@@ -246,7 +282,9 @@ SHOWN: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[str, list[bool]]]]]
     "fairness": ("A neighbour in trouble", show_fairness),
     "provisioning": ("Networks that come and go", show_provisioning),
     "balancer": ("The balancer", show_balancer),
-    "chain": ("A chain of five", show_chain)}
+    "chain": ("A chain of five", show_chain),
+    "policing": ("Rates: the policer", show_rates),
+    "shaping": ("Rates: the shaper", show_rates)}
 
 
 def report(results: dict[str, Any]) -> tuple[str, bool]:

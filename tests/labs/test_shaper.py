@@ -116,6 +116,7 @@ def test_rates_change_in_place_and_classes_come_and_go(site: tuple[Host, Host, R
     assert not shaper.network.queues("shaper:1")
     assert len(shaper.network.queues("shaper:0")) == 6
     assert a.ping(b) == 3
+    assert sum(queue.sent_packets for queue in shaper.network.queues("shaper:0") if queue.queue < 5) >= 3
 
 
 def test_a_device_is_given_back_as_it_was() -> None:

@@ -253,14 +253,13 @@ class Network(Observed):
         instance = self._instance(name)
         former = instance.function.config
         with self._changing(), ExitStack() as undo:
+            undo.callback(self._queue_again, name)
             instance.function.reconfigure(**values)
             undo.callback(instance.function.reconfigure, former)
             if bytes(former.record()) != bytes(instance.function.config.record()):
                 with instance.renewing(self._inline(instance)):
                     pass
-            for at, join in self.joins.items():
-                if at.instance == name and join.edge is not None and join.absence is None:
-                    self._queue(at)
+            self._queue_again(name)
             undo.pop_all()
 
     def upgrade(self, name: str, kind: type[Function] | None = None) -> Function:
@@ -287,6 +286,7 @@ class Network(Observed):
             conversions = upgrade.take_over(instance, kind, self._inline(instance), ready)
         self._serve(instance)
         self._slow.changed()
+        self._queue_again(name)
         try:
             upgrade.finish(instance, old, conversions)
         finally:

@@ -146,6 +146,15 @@ class Wiring:
                 with edges.entry(at.port, door, count) as entry:
                     join.links.append(self._tcx(at, entry, join.edge.index, Direction.INGRESS))
 
+    def _queue_again(self, name: str) -> None:
+        """Give the devices of an instance the queues that it wants now, and lead packets into them."""
+        for at, join in self.joins.items():
+            if at.instance == name and join.edge is not None and join.absence is None:
+                before = join.edge
+                self._queue(at)
+                if join.edge != before:
+                    self._lead_out(at)
+
     def _queue(self, at: PortRef) -> None:
         """Give the device of a port the queues that the function wants there."""
         join, wanted = self.joins[at], self.instances[at.instance].function.queues(at.port)

