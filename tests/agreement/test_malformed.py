@@ -5,6 +5,7 @@ reads frames by itself and knows the configuration, not the code.
 """
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from iovisor.compiler.cache import Cache
 from iovisor.functions.acl import Acl
+from iovisor.functions.balancer import Balancer
 from iovisor.functions.bridge import Bridge
 from iovisor.functions.firewall import Firewall
 from iovisor.functions.guard import Guard
@@ -357,6 +359,85 @@ def endpoint() -> Iterator[Arrival]:
                                        target_ip="10.0.0.2")), 0)
 
 
+# -- the balancer -----------------------------------------------------------------------------------------------------
+
+BALANCER, VIP = "02:00:00:00:0f:01", {4: "198.51.100.1", 6: "2001:db8:f::1"}
+BACKEND, BACKEND_AT = {4: "10.0.0.7", 6: "fd00::7"}, "02:00:00:00:00:07"
+
+
+def balancer() -> Balancer:
+    return Balancer(mac=BALANCER, addresses=["10.0.0.250/24", "fd00::fa/64"], slots=256, recent=64, most_vips=8,
+                    most_backends=16, sessions=64, vips=[
+        {"address": VIP[version], "port": 80, "protocol": protocol,
+         "backends": [{"address": BACKEND[version], "port": 8080, "mac": BACKEND_AT}]}
+        for version in (4, 6) for protocol in ("tcp", "udp")])
+
+
+def served(client4: str, client6: str, port: int) -> Iterator[Arrival]:
+    """A client's flows by both families, questions and answers."""
+    there, back = ethernet(dst=BALANCER, src=ONE), ethernet(dst=ONE, src=BACKEND_AT)
+    for version, ip, client in ((4, ipv4, client4), (6, ipv6, client6)):
+        to, of = ip(src=client, dst=VIP[version]), ip(src=BACKEND[version], dst=client)
+        yield from (Arrival(bytes(link / network / upper), arrives) for arrives, link, network, upper in (
+            (0, there, to, udp(src=port, dst=80) / b"ask"), (1, back, of, udp(src=8080, dst=port) / b"answer"),
+            (0, there, to, tcp(src=port, dst=80, flags=2, sequence=100, window=1000)),
+            (1, back, of, tcp(src=8080, dst=port, flags=18, sequence=500, acknowledgment=101, window=1000)),
+            (0, there, to, tcp(src=port, dst=80, sequence=101, acknowledgment=501, window=1000) / bytes(20))))
+
+
+def balancing() -> Iterator[Arrival]:
+    """What concerns the balancer beside: errors, echo, fragments, questions for addresses."""
+    yield from served("192.0.2.1", "2001:db8:c::1", 4000)
+    there, back = ethernet(dst=BALANCER, src=ONE), ethernet(dst=ONE, src=BACKEND_AT)
+    answer4 = bytes(ipv4(src=VIP[4], dst="192.0.2.1") / udp(src=80, dst=4000) / b"answer")
+    ask4 = bytes(ipv4(src="192.0.2.1", dst=BACKEND[4]) / tcp(src=4000, dst=8080) / b"ask")
+    answer6 = bytes(ipv6(src=VIP[6], dst="2001:db8:c::1") / tcp(src=80, dst=4000) / b"answer")
+    ends: dict[str, Any] = {"src": "192.0.2.1", "dst": VIP[4], "id": 5}
+    yield from (Arrival(bytes(parts), port) for port, parts in (
+        (0, there / ipv4(src="192.0.2.9", dst=VIP[4]) / icmp(type=3, code=4, rest=1300) / answer4),
+        (1, back / ipv4(src=BACKEND[4], dst="192.0.2.1") / icmp(type=3, code=3) / ask4),
+        (0, there / ipv6(src="2001:db8:c::9", dst=VIP[6]) / icmp6(type=2, rest=1300) / answer6),
+        (0, there / ipv4(src="192.0.2.1", dst=VIP[4]) / icmp(type=8, rest=7) / b"ping"),
+        (0, there / ipv6(src="2001:db8:c::1", dst=VIP[6]) / icmp6(type=128, rest=7) / b"ping"),
+        (0, there / ipv4(mf=1, **ends) / udp(src=4000, dst=80) / bytes(24)),
+        (0, there / ipv4(offset=4, proto=17, **ends) / bytes(24)),
+        (0, ethernet(dst="ff:ff:ff:ff:ff:ff", src=ONE) / arp(sender_mac=ONE, sender_ip="192.0.2.1", target_ip=VIP[4])),
+        (0, ethernet(dst="33:33:ff:00:00:01", src=ONE) / ipv6(src="fe80::1", dst="ff02::1:ff00:1", hops=255)
+         / icmp6(type=135) / (bytes.fromhex("20010db8000f") + bytes(9) + b"\1\1\1" + bytes(6)))))
+
+
+def balanced() -> Judge:
+    """What is changed is for a backend, from a VIP, or an answer to who asked; and only as much of it as that takes."""
+    own, backend = (bytes.fromhex(text.replace(":", "")) for text in (BALANCER, BACKEND_AT))
+    vips = {ipaddress.ip_address(text).packed for text in VIP.values()}
+    backends = {ipaddress.ip_address(text).packed for text in BACKEND.values()}
+
+    def judge(arrival: Arrival, verdict: Verdict, frame: bytes) -> str | None:
+        given, found = read(arrival.frame), read(frame)
+        if verdict.kind != FORWARD_KIND:
+            return None if frame == arrival.frame else "it was altered, and handed to Python"
+        if frame == arrival.frame:
+            return "it is for the balancer" if given.destination == own and given.tags == [] else None
+        if given.fault:
+            return f"it was altered, and should not have passed: {given.fault}"
+        if verdict.argument == arrival.port and arrival.port == 0:
+            at = 22 + 4 * len(given.tags)
+            asker = arrival.frame[at:at + 6] if given.type == 0x0806 else given.source
+            return None if (found.destination, found.source) == (asker, own) else "no answer to who asked"
+        if len(frame) != len(arrival.frame):
+            return "it is longer or shorter"
+        if verdict.argument == 1 and (found.addresses[1] not in backends or found.destination != backend) \
+                and not (arrival.port == 1 and found.source == own):
+            return "it is for no backend"
+        if verdict.argument == 0 and found.addresses[0] not in vips:
+            return "it is from no VIP"
+        if given.protocol in (6, 17) and not given.offset:
+            behind = 20 if given.protocol == 6 else 8
+            return None if found.transport[behind:] == given.transport[behind:] else "its data was altered"
+        return None
+    return judge
+
+
 BOTH = ("ingress", "egress")
 PASSING = [Arrival(bytes(ethernet(dst=TWO, src="02:00:00:00:00:01") / ipv4(src="10.0.0.1", dst="192.0.2.1")
                          / udp(src=4000, dst=53) / b"hello"), 0)]
@@ -379,6 +460,9 @@ SUBJECTS: dict[str, Subject] = {
     "firewall": Subject(lambda: Firewall(rules=[{"action": "accept", "direction": "out"}]),
                         [*conversations(), *stock("firewall", 2, count=20)], [*steady(), *conversations()], steady(),
                         judge=stateful, targets=("tc", "native", "python")),
+    "balancer": Subject(balancer, [*balancing(), *stock("balancer", 2, count=20)], [
+        *served("245.165.90.165", "f5a5:5a5a::a5a5", 0xa5a5), *balancing()], list(served(
+            "245.165.90.165", "f5a5:5a5a::a5a5", 0xa5a5)), judge=balanced),
 }
 
 

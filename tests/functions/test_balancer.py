@@ -838,3 +838,18 @@ def test_flows_of_the_dead() -> None:
         after = spread(made, 20, A)
         assert set(before.values()) == {7, 8}
         assert after == (before if orphans == "keep" else dict.fromkeys(range(20), 8))
+
+
+def test_orphans_are_reset() -> None:
+    """Who goes on hears of it; who begins anew is served by another."""
+    made = balancer(vip(7, orphans="reset"))
+    held(made, handshake(7))
+    made.reconfigure(vips=[vip(8, orphans="reset")])
+    packet = Packet(to_vip(asks(A, b"GET")), OUTSIDE)
+    verdict = made.run(packet)
+    assert verdict == refused(Reason.NO_BACKEND)
+    assert isinstance(verdict.event, Slow)
+    made.on_slow(verdict.event, packet)
+    assert made.outbox == [(OUTSIDE, bytes(ethernet(dst=ROUTER, src=OWN) / ipv4(src=VIP4, dst=CLIENT4, df=1) / tcp(
+        src=80, dst=4000, flags=R, sequence=500)))]
+    held(made, handshake(8))

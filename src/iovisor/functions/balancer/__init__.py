@@ -45,7 +45,7 @@ A VIP has:
 | `address`, `port`, `protocol` | tcp | where clients go; `tcp` or `udp` |
 | `mode` | nat | how packets reach a backend, see below |
 | `sticky` | 0s | for how long after its last new connection a client gets the same backend; 0s: not |
-| `orphans` | move | flows of a dead backend: `move` to another, or `keep`; those of a removed one always move |
+| `orphans` | move | of the flows of a dead or removed backend: `move`, `reset`, or `keep` until it is removed |
 | `backends` | | a list; each has an `address`, and |
 | ... `port` | the VIP's | only mode `nat` changes it |
 | ... `weight` | 1 | its share; 0 is none |

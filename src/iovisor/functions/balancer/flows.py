@@ -9,6 +9,8 @@ of this CPU.  Stack is short, and the kernel's verifier forgets there which way 
 """
 from __future__ import annotations
 
+from enum import IntEnum
+
 from iovisor.language import Array, Counter, Function, Hash, Lru, Port, inline, require, table, time, u8, u16, u64
 from iovisor.parts.connections import FINS, FOREVER, LINGER, Connections, Flow, Mark, State, Untracked
 from iovisor.parts.rejection import Rejection
@@ -50,6 +52,14 @@ def mixed(seed: u64, a_upper: u64, a_lower: u64, b_upper: u64, b_lower: u64, end
     state = (state ^ state >> 32 ^ a_lower ^ b_lower * MIX2 & MASK64) * MIX & MASK64
     state = (state ^ state >> 32 ^ ends) * MIX & MASK64
     return (state ^ state >> 29) * MIX2 & MASK64
+
+
+class Fit(IntEnum):
+    """What becomes of a flow whose member is asked for."""
+
+    NO = 0
+    YES = 1
+    REFUSED = 2
 
 
 class Kept(Connections[Balanced]):
@@ -121,8 +131,12 @@ class Flows(Function):
         if entry is not None:
             case.number, case.what, case.own, case.port = entry.number, entry.what, entry.own, entry.port
             case.upper, case.lower, case.mac = entry.client_upper, entry.client_lower, entry.mac
-            if entry.what != What.FORWARD or self.fits(entry, case.flags):
+            fit = self.fits(entry, case.flags) if entry.what == What.FORWARD else Fit.YES
+            if fit == Fit.YES:
                 self.follow(flow, entry)
+                return
+            if fit == Fit.REFUSED:
+                case.what = What.REFUSE
                 return
         if case.ours:
             number = self.services.get(self.place_key(flow.b_upper, flow.b_lower, flow.b_port, flow.protocol))
@@ -130,12 +144,18 @@ class Flows(Function):
                 case.number = number
                 self.begin()
 
-    def fits(self, entry: Balanced, flags: int) -> bool:
+    def fits(self, entry: Balanced, flags: int) -> int:
         """Whether the member of a flow is still there for it."""
         member = self.members[entry.number]
-        if member.epoch != entry.epoch or (flags == TcpFlag.SYN and entry.state in (State.CLOSED, State.RESET)):
-            return False
-        return member.health != Health.DEAD or self.vips[member.vip].orphans == Orphans.KEEP
+        if flags == TcpFlag.SYN and entry.state in (State.CLOSED, State.RESET):
+            return Fit.NO
+        gone = member.epoch != entry.epoch
+        if not gone and member.health != Health.DEAD:
+            return Fit.YES
+        orphans = self.vips[entry.vip].orphans
+        if orphans == Orphans.RESET and flags != TcpFlag.SYN:
+            return Fit.REFUSED
+        return Fit.YES if orphans == Orphans.KEEP and not gone else Fit.NO
 
     def begin(self) -> None:
         """A flow that is new, or needs another member: choose one, and remember."""
@@ -154,7 +174,7 @@ class Flows(Function):
                 if member.epoch == session.epoch and member.health == Health.OPEN:
                     chosen, sticks = session.number + 1, 1
         fresh, back = self.drafts[0], self.keys[1]
-        fresh.number, fresh.epoch, fresh.what, fresh.own = number, 0, What.RETURN, case.own
+        fresh.number, fresh.epoch, fresh.what, fresh.own, fresh.vip = number, 0, What.RETURN, case.own, number
         fresh.state, fresh.marks = case.state, 0
         fresh.client_upper, fresh.client_lower, fresh.port, fresh.mac = 0, 0, 0, 0
         back.b_upper, back.b_lower, back.protocol = flow.a_upper, flow.a_lower, flow.protocol
@@ -206,6 +226,7 @@ class Flows(Function):
         if entry is not None:
             self.noted.add(Note.MOVED, bytes=0)
             entry.number, entry.epoch, entry.own, entry.port = chosen, epoch, case.own, case.port
+            entry.vip = number
             entry.state, entry.marks = case.state, entry.marks & Mark.LASTING
             self.versions[0].changes += 1
         else:

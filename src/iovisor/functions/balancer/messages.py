@@ -142,7 +142,9 @@ class Messages(Flows):
 
     def resolve4(self, pkt: Packet, eth: Ethernet, onward: int) -> Verdict:
         message = pkt.parse(Arp)
+        ours = eth.dst == self.config.mac
         if not arp.is_ethernet_ipv4(message):
+            require(not ours, Reason.BAD_RESOLUTION)
             return forward(onward)
         target = MAPPED | message.target_ip
         if message.operation == ArpOperation.REQUEST:
@@ -151,8 +153,9 @@ class Messages(Flows):
                         Reason.BAD_RESOLUTION)
                 arp.answer(eth, message, self.config.mac)
                 return forward(pkt.port)
+            require(not ours, Reason.HEARD)
             return forward(onward)
-        if eth.dst != self.config.mac:
+        if not ours:
             return forward(onward)
         require(pkt.port == self.inside, Reason.HEARD)
         return punt(Slow(what=Work.RESOLUTION, reason=Reason.HEARD))
@@ -160,14 +163,17 @@ class Messages(Flows):
     def resolve6(self, pkt: Packet, eth: Ethernet, ip: IPv6, onward: int) -> Verdict:
         """Discovery that goes to a group or to the balancer; the cursor is behind the fixed header."""
         message = pkt.peek(NeighborSolicitation)
+        ours = eth.dst == self.config.mac
         if message is None or message.code != 0 or ip.hops != ON_LINK:
+            require(not ours, Reason.BAD_RESOLUTION)
             return forward(onward)
         target = message.target
         upper, lower = target >> 64, target & MASK64
         if message.type == Icmp6Type.NEIGHBOR_SOLICITATION:
             if not (self.is_own(upper, lower) or self.place_key(upper, lower, 0, 0) in self.services):
+                require(not ours, Reason.HEARD)
                 return forward(onward)
-        elif eth.dst != self.config.mac:
+        elif not ours:
             return forward(onward)
         else:
             require(pkt.port == self.inside, Reason.HEARD)

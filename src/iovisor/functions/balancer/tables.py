@@ -41,7 +41,8 @@ class Orphans(IntEnum):
     """What becomes of the flows of a backend that is dead, or was removed."""
 
     MOVE = 0                # they are chosen for again
-    KEEP = 1                # they stay with a dead backend; those of a removed one move
+    RESET = 1               # the client hears of it, and begins anew
+    KEEP = 2                # they stay with a dead backend; those of a removed one move
 
 
 class Health(IntEnum):
@@ -80,6 +81,7 @@ class Balanced(Connection):
     port: u16 = 0
     number: u16 = 0
     epoch: u16 = 0
+    vip: u16 = 0
     what: u8 = 0
     own: u8 = 0             # 1: the client is behind the backends' port
 
