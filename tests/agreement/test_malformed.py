@@ -294,6 +294,56 @@ def stateful() -> Judge:
     return judge
 
 
+REFUSING: list[dict[str, Any]] = [
+    {"action": "reject", "protocol": "tcp", "destination_ports": 80, "log": True},
+    {"action": "reject", "protocol": "udp", "destination_ports": 53}, {"action": "reject", "protocol": "icmp"},
+    {"action": "reject", "protocol": "icmp6"}, {"action": "accept", "direction": "out"}]
+
+
+def summed(data: bytes) -> int:
+    """The ones' complement sum; 0xffff if the checksum within is right."""
+    total = sum(int.from_bytes((data + b"\0")[at:at + 2], "big") for at in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return total
+
+
+def refusing() -> Judge:
+    """What goes back is an answer to its sender, right in every checksum; the rest is as `stateful` says."""
+    ordinary = stateful()
+
+    def judge(arrival: Arrival, verdict: Verdict, frame: bytes) -> str | None:
+        if verdict != forward(arrival.port):
+            return ordinary(arrival, verdict, frame)
+        asked, told = read(arrival.frame), read(frame)
+        if asked.fault or told.fault or len(asked.tags) > 1 or asked.tags != told.tags:
+            return "an answer to, or of, what contradicts itself"
+        if (told.destination, told.source, told.addresses) != (asked.source, asked.destination, asked.addresses[::-1]):
+            return "an answer to somebody else"
+        if asked.destination[0] & 1 or asked.offset:
+            return "what is for many, or a later fragment, is not answered"
+        at, four = 14 + 4 * len(told.tags), told.type == 0x0800
+        if four and summed(frame[at:at + 20]) != 0xffff:
+            return "its header's checksum is wrong"
+        ends, size = b"".join(told.addresses), len(told.transport).to_bytes(4, "big")
+        pseudo = b"" if told.protocol == 1 else ends + size + bytes([0, 0, 0, told.protocol])
+        if summed(pseudo + told.transport) != 0xffff:
+            return "its checksum is wrong"
+        if asked.protocol == 6:
+            reset = len(told.transport) == 20 and told.transport[13] & 4 and not asked.transport[13] & 4
+            return None if told.protocol == 6 and reset and told.ports == asked.ports[::-1] else "no reset"
+        quoted = arrival.frame[14 + 4 * len(asked.tags):]
+        if told.transport[:2] != (b"\3\x0d" if four else b"\1\1") or not quoted.startswith(told.transport[8:]):
+            return "no error about what came"
+        return "an error about an error" if is_error(asked) else None
+    return judge
+
+
+def is_error(found: Reading) -> bool:
+    kind = found.transport[0]
+    return (found.protocol, kind) in {(1, 3), (1, 4), (1, 5), (1, 11), (1, 12)} or (found.protocol == 58 and kind < 128)
+
+
 STATIONS: list[dict[str, Any]] = [
     {"mac": "02:00:00:00:00:01", "addresses": ["10.0.0.1", "10.0.1.0/24", "2001:db8::1", "2001:db8:1::/64"]}]
 OWN_MAC = bytes.fromhex("020000000001")
@@ -463,6 +513,9 @@ SUBJECTS: dict[str, Subject] = {
     "balancer": Subject(balancer, [*balancing(), *stock("balancer", 2, count=20)], [
         *served("245.165.90.165", "f5a5:5a5a::a5a5", 0xa5a5), *balancing()], list(served(
             "245.165.90.165", "f5a5:5a5a::a5a5", 0xa5a5)), judge=balanced),
+    "refusing": Subject(lambda: Firewall(rules=REFUSING, rejections=0xffff),
+                        [*conversations(), *stock("refusing", 2, count=20)], steady(), steady(), judge=refusing,
+                        targets=("tc", "native", "python")),
 }
 
 
