@@ -341,7 +341,8 @@ def refusing() -> Judge:
 
 def is_error(found: Reading) -> bool:
     kind = found.transport[0]
-    return (found.protocol, kind) in {(1, 3), (1, 4), (1, 5), (1, 11), (1, 12)} or (found.protocol == 58 and kind < 128)
+    return (found.protocol, kind) in {(1, 3), (1, 4), (1, 5), (1, 11), (1, 12)} or (
+        found.type == 0x86dd and found.protocol == 58 and kind < 128)
 
 
 STATIONS: list[dict[str, Any]] = [

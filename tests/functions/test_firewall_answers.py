@@ -12,7 +12,20 @@ from iovisor.language import SECOND, Clock, ConfigError, Packet, drop, forward
 from iovisor.parts.reports import Report
 from iovisor.parts.rules import Action
 from iovisor.testing import Agreement, Arrival, Frame, available, describe, traffic
-from iovisor.testing.packets import Layer, ethernet, fragment, icmp, icmp6, ipv4, ipv6, tcp, trailer, udp, vlan
+from iovisor.testing.packets import (
+    Layer,
+    destination,
+    ethernet,
+    fragment,
+    icmp,
+    icmp6,
+    ipv4,
+    ipv6,
+    tcp,
+    trailer,
+    udp,
+    vlan,
+)
 
 INSIDE, OUTSIDE = 0, 1
 S, A, R = 2, 16, 4
@@ -62,6 +75,7 @@ LONG = there() / ASKING / udp(src=5000, dst=53) / bytes(1400)
 QUERY6 = there() / ASKING6 / udp(src=5000, dst=53) / bytes(range(40))
 LONG6 = there() / ASKING6 / udp(src=5000, dst=53) / bytes(1400)
 OPTIONS = there() / ipv4(src="10.0.0.1", dst="192.0.2.2", options=bytes([1] * 8)) / udp(src=5000, dst=53) / bytes(9)
+BEHIND = there() / ASKING6 / destination(options=bytes(14)) / udp(src=5000, dst=53) / bytes(40)
 TAGGED = there() / vlan(vid=7, pcp=5) / ASKING / udp(src=5000, dst=53) / bytes(40)
 FIRST = there() / ipv4(src="10.0.0.1", dst="192.0.2.2", mf=1, id=3) / udp(src=5000, dst=53) / bytes(40)
 PING, PING6 = there() / ASKING / icmp() / bytes(40), there() / ASKING6 / icmp6() / bytes(40)
@@ -80,6 +94,9 @@ ANSWERS: list[tuple[str, Frame, Frame]] = [
     ("a datagram over IPv6", QUERY6, back() / TOLD6 / icmp6(type=1, code=1) / quoted(QUERY6, 1232)),
     ("a long datagram over IPv6", LONG6, back() / TOLD6 / icmp6(type=1, code=1) / quoted(LONG6, 1232)),
     ("a datagram behind options", OPTIONS, back() / TOLD / icmp(type=3, code=13) / quoted(OPTIONS, 548)),
+    ("behind an extension header", BEHIND, back() / TOLD6 / icmp6(type=1, code=1) / quoted(BEHIND, 1232)),
+    ("a SYN with data behind an extension header", there() / ASKING6 / destination() / syn(sequence=9) / bytes(5),
+     back() / TOLD6 / reset(acknowledgment=15)),
     ("in a VLAN", TAGGED, back() / vlan(vid=7, pcp=5) / TOLD / icmp(type=3, code=13) / quoted(TAGGED, 548, 18)),
     ("a first fragment", FIRST, back() / TOLD / icmp(type=3, code=13) / quoted(FIRST, 548)),
     ("a ping", PING, back() / TOLD / icmp(type=3, code=13) / quoted(PING, 548)),
@@ -156,9 +173,10 @@ def test_answers_are_limited() -> None:
     wall = Firewall(rules=RULES, rejections=5)
     answered, silent = forward(INSIDE), drop(Reason.RULE)
     assert [wall.run(Packet(bytes(QUERY))) for _ in range(8)] == [answered] * 5 + [silent] * 3
+    assert wall.run(Packet(bytes(QUERY), OUTSIDE)) == forward(OUTSIDE), "the other side has its own"
     Clock.advance(SECOND // 5)
     assert [wall.run(Packet(bytes(QUERY))) for _ in range(2)] == [answered, silent]
-    assert {row["name"]: row["packets"] for row in wall.show()}["no datagrams"] == 10
+    assert {row["name"]: row["packets"] for row in wall.show()}["no datagrams"] == 11
     assert Firewall(rules=RULES, rejections=0).run(Packet(bytes(QUERY))) == silent
 
 

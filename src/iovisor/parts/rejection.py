@@ -3,7 +3,8 @@
 TCP gets the reset of a closed port (RFC 9293 section 3.10.7.1), everything else "destination unreachable", for the
 reason "administratively prohibited" if the holder gives no other (RFC 1812 section 5.2.7.1, RFC 4443 section 3.1), in
 the name of the host that was asked: whoever filters may have no address.  `wire.answer` says what must not be answered
-at all, and a rate limit how often.  What gets no answer is dropped, for the reason that the holder gives.
+at all, and a rate limit how often, port by port: who is noisy on one side costs the other no answer.  What gets none is
+dropped, for the reason that the holder gives.
 
 The packet is read again from its front, after it has been cut to what an answer may quote: nothing the holder knows of
 it has to be kept on the stack meanwhile.
@@ -11,6 +12,7 @@ it has to be kept on the stack meanwhile.
 from __future__ import annotations
 
 from iovisor.language import Array, Component, Config, Packet, now, require, table, u8, u16
+from iovisor.language.ports import MOST
 from iovisor.wire.answer import error, error6, may_answer, may_answer6, reset, reset6
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import IcmpType, Unreachable
@@ -26,7 +28,7 @@ QUOTABLE = 14 + 1280            # bytes of a frame: the most an answer quotes (R
 
 
 class RejectionConfig(Config):
-    """How many answers a second; none if it is 0."""
+    """How many answers a second and port; none if it is 0."""
 
     rejections: u16 = 100
 
@@ -35,11 +37,11 @@ class Rejection(Component):
     config: RejectionConfig
     code: u8 = Unreachable.PROHIBITED
     code6: u8 = Unreachable6.PROHIBITED
-    allowance: Array[Allowance] = table(1)
+    allowance: Array[Allowance] = table(MOST)
 
     def answer(self, pkt: Packet, reason: u8) -> None:
         """Turn the packet into the answer to its sender, ready to leave through the port it came in, or drop it."""
-        require(take(self.allowance[0], self.config.rejections, now()), reason)
+        require(take(self.allowance[pkt.port], self.config.rejections, now()), reason)
         self.turn(pkt, reason)
 
     def turn(self, pkt: Packet, reason: u8) -> None:

@@ -29,7 +29,7 @@ changed: put it on any link.
 | `connections` | number | 65536 | room for established connections, fixed as well |
 | `transitory`, `trains` | number | 8192, 4096 | the same for half-open ones, and for fragmented packets |
 | `per_source` | number | 0 | established connections of one IPv4 address or IPv6 /64, 0 for any number |
-| `rejections` | number | 100 | packets a second that `reject` answers |
+| `rejections` | number | 100 | packets a second and port that `reject` answers |
 | `reports` | number | 10 | reports a second of each rule with `log` |
 | `report_every` | number | 1 | one of so many packets of such a rule is reported |
 | `opening`, `established` | time | 30s, 2h 4m | how long a TCP connection lives in silence: half open, established |
@@ -100,7 +100,7 @@ many were not reported since the last.  The process that runs the network logs t
 | `rules.tags`, `rules.flags` | protocol, direction and state; flags of TCP | a row |
 | `rules.rows` | row and block | which of 512 rules it satisfies |
 | `decisions` | rule | action, counter, and whether it is reported |
-| `rejection.allowance` | 0 | how many answers are left |
+| `rejection.allowance` | port | how many answers are left |
 | `reports.silences` | rule's counter | how many reports are left, and how many packets were not reported |
 | `asked` | 0 | scratch |
 
