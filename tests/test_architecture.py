@@ -32,7 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "fabric": {"language", "wire", "compiler", "kernel", "targets"},
     "model": set(),
     "store": set(),
-    "control": {"model", "store", "fabric", "kernel", "compiler", "targets", "functions", "language"},
+    "control": {"wire", "model", "store", "fabric", "kernel", "compiler", "targets", "functions", "language"},
 }
 BELOW_CLI = {*LAYERS, "testing"}
 LAYERS |= {"testing": BELOW_CLI, "cli": BELOW_CLI}

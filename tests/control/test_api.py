@@ -79,7 +79,7 @@ def test_every_route_and_every_role(served: tuple[FastAPI, Platform, Place]) -> 
             assert answer.status == absent.status == 404, (method, path, role)
             assert answer.raw.replace(b"acme", b"nope") == absent.raw, (method, path, role)
         answer = asked(app, method, path, name, "acme", who["viewer acme"])
-        looks = method == "get" or (method, path) in LOOKING
+        looks = (method == "get" and not path.endswith("/capture")) or (method, path) in LOOKING
         assert (answer.status == 403) is not looks and answer.status < 500, (method, path, answer)
     assert [head.key for head in here.records.heads()] == ["acme/prod", "globex/prod"]
     for method, path, name in every:
@@ -201,7 +201,8 @@ def test_whatever_is_sent_the_answer_is_one_of_ours(served: tuple[FastAPI, Platf
     app, here, _ = served
     description = app.openapi()
     every = [(method, path, one) for path, verbs in description["paths"].items() for method, one in verbs.items()
-             if method in METHODS and not path.endswith(("/stream", "/events")) and method != "delete"]
+             if method in METHODS and method != "delete"
+             and not path.endswith(("/stream", "/events", "/watch", "/capture", "/flows"))]
 
     def fields(one: Any) -> list[str]:
         body = one.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})

@@ -39,7 +39,8 @@ COMMANDS = {
     "export": "copies", "import": "copies", "clone": "copies", "snapshot": "copies", "restore": "copies",
     "tenant": "objects", "network": "objects", "function": "objects", "port": "objects", "endpoint": "objects",
     "link": "objects", "peer": "objects", "token": "objects",
-    "trace": "watching", "counters": "watching", "events": "watching", "graph": "watching",
+    "trace": "packets", "why": "packets", "watch": "packets", "flows": "packets", "capture": "packets",
+    "top": "watching", "balance": "watching", "counters": "watching", "events": "watching", "graph": "watching",
     "daemon": "", "doctor": "daemon", "completion": "", "version": ""}
 DETAILS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 

@@ -73,6 +73,14 @@ class Client:
                 elif name == "data":
                     yield event, json.loads(value)
 
+    def raw(self, *steps: str, **query: Any) -> Iterator[bytes]:
+        """What is no JSON, in pieces, as they come."""
+        with self._explained(), self._asked("GET", path_of(*steps), None, query, endless=True) as response:
+            if response.status >= 400:
+                raise Refusal(json.loads(response.read()))
+            while piece := response.read1(1 << 16):
+                yield piece
+
     @contextlib.contextmanager
     def _asked(self, method: str, path: str, body: Any, query: dict[str, Any],
                endless: bool = False) -> Iterator[HTTPResponse]:

@@ -1,4 +1,4 @@
-"""What happens: events, counters, graph, trace.
+"""What happens: events, counters, the busiest ports, the balance; and the graph.
 
 Streams end with Ctrl-C, which is no error.
 """
@@ -24,7 +24,7 @@ from .output import output_option, show_one
 @host_option
 def events(output: str, client: Client) -> None:
     """Say what happens to networks, until Ctrl-C: applied, rolled back, mended, destroyed."""
-    with _until_interrupted():
+    with until_interrupted():
         for what, event in client.stream("events"):
             if output == "json":
                 click.echo(json.dumps(event, ensure_ascii=False))
@@ -49,7 +49,7 @@ def counters(network: str, follow: bool, interval: float, output: str, client: C
         _counted(output, client.get(*path), None, 0)
         return
     before = None
-    with _until_interrupted():
+    with until_interrupted():
         for what, found in client.stream(*path, "stream", interval=interval):
             if what == "end":
                 raise Unusable(found["detail"])
@@ -90,21 +90,55 @@ def graph(network: str, dot: bool, output: str, client: Client) -> None:
                             click.echo(f"    {here.partition(':')[2]:12} ── {there}")
 
 
-@click.command("trace", short_help="What would become of a packet, hop by hop.")
+@click.command("top", short_help="The busiest ports, again and again.")
 @NETWORK
-@click.argument("at", metavar="ENDPOINT|FUNCTION:PORT")
-@click.argument("frame", metavar="HEX")
+@click.option("--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True)
+@click.option("--lines", "-n", type=click.IntRange(1, 1000), default=20, show_default=True)
+@host_option
+def top(network: str, interval: float, lines: int, client: Client) -> None:
+    """The ports of NETWORK that carry most, and what is dropped meanwhile, until Ctrl-C."""
+    tenant, name = network_of(client, network)
+    before = None
+    with until_interrupted():
+        for what, found in client.stream("tenants", tenant, "networks", name, "counters", "stream", interval=interval):
+            if what == "end":
+                raise Unusable(found["detail"])
+            if before is not None:
+                click.clear()
+                click.echo(busiest(found, before, interval, lines))
+            before = found
+
+
+def busiest(now: Any, before: Any, interval: float, lines: int) -> str:
+    """Ports by what went through them between two readings, and the drops."""
+    rows = []
+    for port, counted in now["ports"].items():
+        was = before["ports"].get(port, counted)
+        rates = [(counted[way] - was[way]) / interval for way in ("received", "sent", "received bytes", "sent bytes")]
+        if any(rates):
+            rows.append((-rates[2] - rates[3], [port, f"{rates[0]:.0f}", f"{rates[1]:.0f}", f"{8 * rates[2] / 1e6:.2f}",
+                                                f"{8 * rates[3] / 1e6:.2f}"]))
+    rows.sort()
+    drops = [[name, reason, count - before["drops"].get(name, {}).get(reason, 0)]
+             for name, reasons in now["drops"].items() for reason, count in reasons.items()]
+    told = columns(["PORT", "IN/S", "OUT/S", "IN MBIT/S", "OUT MBIT/S"], [row for _, row in rows[:lines]], indent="")
+    fallen = [row for row in drops if row[2]]
+    return told + ("\n\n" + columns(["DROPPED BY", "REASON", "PACKETS"], fallen, indent="") if fallen else "")
+
+
+@click.command("balance", short_help="Everything in against everything out.")
+@NETWORK
 @output_option
 @host_option
-def trace(network: str, at: str, frame: str, output: str, client: Client) -> None:
-    """What would become of a packet that comes in AT an endpoint, or a port, of NETWORK: hop by hop, with the line of
-    Python that decided.  The packet is given as hexadecimal bytes; nothing is sent, and nothing changes."""
+def balance(network: str, output: str, client: Client) -> None:
+    """What came into NETWORK against what left it or ended there, packet for packet."""
     tenant, name = network_of(client, network)
-    found = client.post("tenants", tenant, "networks", name, "trace", at=at, frame=frame)
-    if output == "json":
-        show_one(output, found["document"])
+    found = client.get("tenants", tenant, "networks", name, "balance")
+    told = found.pop("text")
+    if output in ("json", "yaml"):
+        show_one(output, found)
     else:
-        click.echo(found["text"].rstrip())
+        click.echo(told)
 
 
 def _counted(output: str, found: Any, before: Any, interval: float) -> None:
@@ -124,6 +158,6 @@ def _counted(output: str, found: Any, before: Any, interval: float) -> None:
 
 
 @contextlib.contextmanager
-def _until_interrupted() -> Iterator[None]:
+def until_interrupted() -> Iterator[None]:
     with contextlib.suppress(KeyboardInterrupt):
         yield

@@ -67,7 +67,8 @@ class Look:
     def ports(self) -> list[dict[str, Any]]:
         """Every port that is joined, and what went through it."""
         counted = self.ask(self._counted)
-        return [{"port": self._port(at), "number": at.port, "joined": self._other(at), **counted.get(at, _nothing())}
+        return [{"port": self.port_name(at), "number": at.port, "joined": self._other(at),
+                 **counted.get(at, _nothing())}
                 for at in sorted(self._joined(), key=lambda at: (at.instance, at.port))]
 
     def endpoints(self) -> list[dict[str, Any]]:
@@ -79,9 +80,9 @@ class Look:
             there = at in counted and at not in absent
             state = "unlinked" if at is None else "open" if not one.attachment else "up" if there else \
                 "waiting" if one.peer is not None and at not in self.lowered.shape.edges else "absent"
-            found.append({"name": name, "port": self._port(at) if at else None, "attached": " ".join(held(one)).strip(),
-                          "state": state, "addresses": list(one.addresses), "labels": one.labels,
-                          **(counted.get(at) or _nothing())})
+            found.append({"name": name, "port": self.port_name(at) if at else None,
+                          "attached": " ".join(held(one)).strip(), "state": state,
+                          "addresses": list(one.addresses), "labels": one.labels, **(counted.get(at) or _nothing())})
         return found
 
     def peers(self) -> list[dict[str, Any]]:
@@ -97,16 +98,24 @@ class Look:
     def counters(self) -> dict[str, Any]:
         """Everything that counts: ports by name, drops by function and reason."""
         counted, drops, served = self.ask(lambda running: (self._counted(running), running.drops, running.served))
-        return {"ports": {self._port(at): count for at, count in counted.items()}, "drops": drops,
+        return {"ports": {self.port_name(at): count for at, count in counted.items()}, "drops": drops,
                 "slow path": {"events": served.events, "failed": served.failed, "returned": served.returned}}
+
+    def balance(self) -> dict[str, Any]:
+        """What came in against what left or ended, packet for packet."""
+        found = self.ask(lambda running: running.balance())
+        return {"exact": found.exact, "holds": found.holds, "in": {"received": found.received,
+                "injected": found.injected, "copies": found.copies}, "out": {"sent": found.sent,
+                "dropped": found.dropped, "punted": found.punted, "handed": found.handed,
+                "floods": found.floods}, "drops": found.drops, "alarms": found.alarms, "text": str(found)}
 
     def graph(self) -> dict[str, Any]:
         """Nodes, and what joins them."""
         nodes = [{"name": name, "kind": one.kind} for name, one in self.content.functions.items()]
         nodes += [{"name": name, "kind": "endpoint"} for name in self.content.endpoints]
-        edges = [{"a": self._port(a), "b": self._port(b)}
+        edges = [{"a": self.port_name(a), "b": self.port_name(b)}
                  for a, b in (sorted(link, key=str) for link in self.lowered.shape.links)]
-        edges += [{"a": self._port(at), "b": name} for name, at in self.lowered.places.items()]
+        edges += [{"a": self.port_name(at), "b": name} for name, at in self.lowered.places.items()]
         return {"nodes": nodes, "edges": edges}
 
     def _counted(self, running: Fabric) -> dict[PortRef, dict[str, int]]:
@@ -123,9 +132,10 @@ class Look:
     def _other(self, at: PortRef) -> str:
         if at in self.places:
             return self.places[at]
-        return next((self._port(other) for link in self.lowered.shape.links if at in link for other in link - {at}), "")
+        return next((self.port_name(other) for link in self.lowered.shape.links if at in link
+                     for other in link - {at}), "")
 
-    def _port(self, at: PortRef) -> str:
+    def port_name(self, at: PortRef) -> str:
         """`fw:inside`, `lan:3`."""
         ports = self.lowered.shape.parts[at.instance].kind.spec().ports
         return f"{at.instance}:{next((name for name, number in ports.items() if number == at.port), at.port)}"

@@ -4,12 +4,13 @@
     Looking           who may look at the tenant in the path
     Changing          who may change it
     Administrating    admins, about the tenant in the path
+    Wanted            which packets, of those that look at some
 """
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.security import HTTPBearer
 
 from ..access import Principal, principal
@@ -49,8 +50,23 @@ def _administrating(tenant: str, who: Asking) -> Principal:
     return who
 
 
+
+def _wanted(function: str | None = Query(None, description="Only this function."),
+            port: str | None = Query(None, description="Only what comes in by a port or goes out of it: `lan:0`."),
+            verdict: str | None = Query(None, description="drop, host, forward, flood, punt."),
+            reason: str | None = Query(None, description="Only drops for this reason."),
+            mac: str | None = None, vlan: int | None = None, address: str | None = None, source: str | None = None,
+            destination: str | None = None, protocol: str | None = None, service: int | None = None,
+            ) -> dict[str, Any]:
+    given = {"instance": function, "port": port, "verdict": verdict, "reason": reason, "mac": mac, "vlan": vlan,
+             "address": address, "source": source, "destination": destination, "service": service,
+             "protocol": int(protocol) if protocol and protocol.isdecimal() and len(protocol) < 4 else protocol}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+Wanted = Annotated[dict[str, Any], Depends(_wanted)]
 Looking = Annotated[Principal, Depends(_looking)]
 Changing = Annotated[Principal, Depends(_changing)]
 Administrating = Annotated[Principal, Depends(_administrating)]
 
-__all__ = ["Administrating", "Asking", "Changing", "Looking", "On"]
+__all__ = ["Administrating", "Asking", "Changing", "Looking", "On", "Wanted"]

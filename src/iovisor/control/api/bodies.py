@@ -95,7 +95,9 @@ class Packet(Body):
     """A packet, and where it comes in."""
 
     at: str = Field(max_length=200, description="A port, `lan:0`, or an endpoint's name.")
-    frame: str = Field(max_length=1 << 17, description="The frame in hexadecimal, from its destination address on.")
+    frame: str = Field("", max_length=1 << 17, description="The frame in hexadecimal, from its destination address on.")
+    packet: str = Field("", max_length=500, description="Or the packet in words: "
+                        "`tcp 10.1.0.11:40000 > 10.2.0.20:80 syn`, `icmp 10.1.0.11 > 10.2.0.20`.")
 
 
 class TenantBody(Body):

@@ -1,15 +1,17 @@
 """What is in a network, and what it does."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
+from starlette.responses import StreamingResponse
 
-from .. import actions, views
+from ...fabric import Trace
+from .. import actions, views, watching
 from ..actions import plain
 from ..problems import Missing, Refused
 from ..sandbox.standin import StandIn
-from .asking import Asking, Changing, Looking, On
+from .asking import Asking, Changing, Looking, On, Wanted
 from .bodies import Arguments, Packet
 
 router = APIRouter(prefix="/tenants/{tenant}/networks/{network}", tags=["inspection"])
@@ -85,11 +87,47 @@ def trace(tenant: str, network: str, body: Packet, who: Looking, platform: On) -
     look = views.Look(platform, tenant, network)
     at = look.lowered.places.get(body.at, body.at)
     try:
-        frame = bytes.fromhex(body.frame)
+        frame = watching.frame_of(look, body.at, body.packet) if body.packet else bytes.fromhex(body.frame)
         done = look.ask(lambda running: running.trace(frame, at))
     except ValueError as error:
-        raise Refused.at(str(error), ("frame",)) from error
-    return {"document": plain(done.as_document()), "text": str(done)}
+        raise Refused.at(str(error), ("packet" if body.packet else "frame",)) from error
+    return {"document": plain(done.as_document()), "text": str(done), "why": why(done)}
+
+
+def why(done: Trace) -> list[str]:
+    """What became of a packet, a line for each copy of it, with what decided."""
+    found = []
+    for end in done.ends:
+        hop = next((hop for hop in done.hops if hop.number == end.hop), None)
+        what = {"out": f"leaves by {end.at}", "dropped": f"dropped by {end.at}: {end.text}"}.get(
+            end.what, f"{end.what} at {end.at} {end.text}".rstrip())
+        line = f", at {hop.line.file.rpartition('/')[2]}:{hop.line.number} `{hop.line.text.strip()}`" \
+            if hop is not None and hop.line is not None and end.what == "dropped" else ""
+        seen = f" ({'; '.join(hop.entries)})" if hop is not None and hop.entries and end.what == "dropped" else ""
+        found.append(what + line + seen)
+    return found
+
+
+@router.get("/balance")
+def balance(tenant: str, network: str, who: Looking, platform: On) -> dict[str, Any]:
+    """What came in against what left or ended, packet for packet."""
+    return views.Look(platform, tenant, network).balance()
+
+
+@router.get("/flows")
+def flows(tenant: str, network: str, who: Looking, platform: On, wanted: Wanted,
+          seconds: Annotated[float, Query(ge=0.1, le=60)] = 2.0) -> list[dict[str, Any]]:
+    """Who sends to whom, counted for so many seconds."""
+    return watching.flows(views.Look(platform, tenant, network), wanted, seconds)
+
+
+@router.get("/capture", response_class=StreamingResponse)
+def capture(tenant: str, network: str, who: Changing, platform: On, port: Annotated[str, Query(max_length=200)],
+            seconds: Annotated[float, Query(gt=0, le=3600)] = 10.0,
+            packets: Annotated[int, Query(ge=1, le=1_000_000)] = 100_000) -> StreamingResponse:
+    """A pcapng file of what goes in and out of a port, or of an endpoint's, as it goes by."""
+    pieces = watching.capture(views.Look(platform, tenant, network), port, seconds, packets)
+    return StreamingResponse(pieces, media_type="application/x-pcapng")
 
 
 @kinds.get("/kinds")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -18,11 +19,11 @@ from fastapi import APIRouter, Header, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from .. import views
+from .. import views, watching
 from ..access import Principal
 from ..events import Events
 from ..problems import Wrong
-from .asking import Asking, Looking, On
+from .asking import Asking, Looking, On, Wanted
 
 router = APIRouter(tags=["streams"])
 ALIVE = 15.0                    # seconds after which a silent stream says that it is there
@@ -51,6 +52,35 @@ async def counters(tenant: str, network: str, who: Looking, platform: On,
                 return
             await asyncio.sleep(interval)
     return _stream(read())
+
+
+@router.get("/tenants/{tenant}/networks/{network}/watch", response_class=StreamingResponse)
+async def watch(tenant: str, network: str, who: Looking, platform: On, wanted: Wanted) -> StreamingResponse:
+    """Packets that match, as functions deal with them."""
+    look = await run_in_threadpool(views.Look, platform, tenant, network)
+    opened = watching.watch(look, wanted)
+    read = await run_in_threadpool(opened.__enter__)
+
+    async def packets() -> AsyncIterator[str]:
+        try:
+            yield ": watching\n\n"
+            silent = 0.0
+            while True:
+                found = await run_in_threadpool(read)
+                for seen in found:
+                    yield _message("packet", watching.told(seen))
+                silent = 0.0 if found else silent + watching.EVERY
+                if silent >= ALIVE:                         # also finds out that nobody listens any more
+                    yield ": alive\n\n"
+                    silent = 0.0
+                if len(found) < watching.AT_ONCE:
+                    await asyncio.sleep(watching.EVERY)
+        except (Wrong, RuntimeError) as error:
+            yield _message("end", {"detail": str(error)})
+        finally:
+            # Nothing can be waited for by who is cancelled, and the network may be busy.
+            threading.Thread(target=opened.__exit__, args=(None, None, None)).start()
+    return _stream(packets())
 
 
 async def _events(events: Events, who: Principal, last: int | None) -> AsyncIterator[str]:
