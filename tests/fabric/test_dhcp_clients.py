@@ -15,6 +15,8 @@ import pytest
 
 from iovisor.fabric import Network
 from iovisor.functions.dhcp import Dhcp
+from iovisor.functions.dhcp_relay import DhcpRelay
+from iovisor.functions.router import Router
 from iovisor.functions.switch import Switch
 from tests.fabric.hosts import Host, Place
 from tests.fabric.serving import served
@@ -87,3 +89,30 @@ def test_dhclient(place: Callable[[int], Place], script: Path) -> None:
         assert "DHCPRELEASE of 10.1.0.11" in run(at.hosts[0], program("dhclient"), "-4", "-r", "-v", *files, "eth0")
         # The release goes to an address that this host, whose script does nothing, has no route to.
         assert "fixed-address 10.1.0.11;" in (folder / "leases").read_text()
+
+
+def test_through_a_relay(place: Callable[[int], Place], script: Path) -> None:
+    """clients ── lan ── router ── far ── dhcp, and a relay on lan."""
+    at = place(2)
+    with Network("lan", namespace=at.switching) as net:
+        net.add("lan", Switch())
+        net.add("far", Switch())
+        net.add("dhcp", Dhcp(server="10.2.0.1", mac="02:00:00:00:00:d1", subnets=[
+            SUBNET, {"prefix": "10.2.0.0/24"}]))
+        net.add("relay", DhcpRelay(address="10.1.0.2", mac="02:00:00:00:00:d2", servers=["10.2.0.1"],
+                                   gateway="10.1.0.1", circuit="lan"))
+        net.add("router", Router(interfaces={
+            0: {"mac": "02:00:00:00:00:e0", "addresses": ["10.1.0.1/24"]},
+            1: {"mac": "02:00:00:00:00:e1", "addresses": ["10.2.0.254/24"]}}))
+        net.link("lan:9", "relay:lan")
+        net.link("lan:8", "router:0")
+        net.link("router:1", "far:8")
+        net.link("far:9", "dhcp:lan")
+        for number, host in enumerate(at.hosts):
+            net.attach(f"lan:{number}", host.edge)
+            host.socket.close()
+        with served(net):
+            for host, address in zip(at.hosts, ("10.1.0.11", "10.1.0.12"), strict=True):
+                said = run(host, program("udhcpc"), "-i", "eth0", "-f", "-n", "-t", "10", "-T", "2", "-s", str(script),
+                           "-q")
+                assert f"lease of {address} obtained from 10.2.0.1" in said

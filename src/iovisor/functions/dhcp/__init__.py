@@ -127,6 +127,7 @@ from iovisor.language import (
 from iovisor.wire import dhcp as wire
 from iovisor.wire.answer import echo
 from iovisor.wire.arp import Arp, ArpOperation, answer, is_ethernet_ipv4
+from iovisor.wire.datagram import datagram4
 from iovisor.wire.dhcp import CLIENT_PORT, FIXED, MAGIC, NAMES, SERVER_PORT, SMALLEST, Bootp, DhcpOption, DhcpType
 from iovisor.wire.ethernet import BROADCAST as EVERYBODY
 from iovisor.wire.ethernet import Ethernet, EtherType
@@ -461,25 +462,7 @@ def written(config: DhcpConfig, eth: Ethernet, ip: IPv4, head: Bootp, question: 
     else:
         to, hardware, port = head.client or reply.yours, eth.src, CLIENT_PORT
     message = (bytes(body) + bytes(NAMES) + MAGIC.to_bytes(4, "big") + options).ljust(SMALLEST, b"\0")
-    return framed(config, hardware, to, port, message)
-
-
-def framed(config: DhcpConfig, hardware: int, to: int, port: int, message: bytes) -> bytes:
-    """A datagram from the server's port, its checksums computed."""
-    udp = Udp(src=SERVER_PORT, dst=port, length=8 + len(message))
-    pseudo = config.server.to_bytes(4, "big") + to.to_bytes(4, "big") + b"\0\x11" + udp.length.to_bytes(2, "big")
-    udp.checksum = summed(pseudo + bytes(udp) + message) or 0xffff
-    ip = IPv4(length=28 + len(message), proto=IpProtocol.UDP, ttl=64, src=config.server, dst=to)
-    ip.checksum = summed(bytes(ip))
-    return bytes(Ethernet(dst=hardware, src=config.mac, type=EtherType.IPV4)) + bytes(ip) + bytes(udp) + message
-
-
-def summed(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
-    total = sum(int.from_bytes(data[at:at + 2].ljust(2, b"\0"), "big") for at in range(0, len(data), 2))
-    while total >> 16:
-        total = (total & 0xffff) + (total >> 16)
-    return total ^ 0xffff
+    return datagram4((config.mac, hardware), (config.server, to), (SERVER_PORT, port), message)
 
 
 __all__ = ["Dhcp", "DhcpConfig", "ReservationConfig", "SubnetConfig"]

@@ -121,7 +121,7 @@ from iovisor.parts.asking import advertisement_to, arp_request
 from iovisor.wire import dns as wire
 from iovisor.wire.answer import echo, echo6
 from iovisor.wire.arp import Arp, ArpOperation, answer, is_ethernet_ipv4
-from iovisor.wire.checksum import finish, finish_udp, of_ipv4, pseudo_ipv4, pseudo_ipv6
+from iovisor.wire.datagram import datagram4, datagram6
 from iovisor.wire.dns import Answer, Code, Malformed, Query, Type
 from iovisor.wire.ethernet import BROADCAST, Ethernet, EtherType
 from iovisor.wire.icmp import Icmp, IcmpType
@@ -129,7 +129,6 @@ from iovisor.wire.icmp6 import Icmp6, Icmp6Type
 from iovisor.wire.ipv4 import IpProtocol, IPv4, is_sane, skip_options
 from iovisor.wire.ipv6 import IPv6, solicited_node
 from iovisor.wire.neighbor import ON_LINK, NeighborSolicitation
-from iovisor.wire.offload import of_data
 from iovisor.wire.udp import Udp
 
 from .zone import Address, Zone
@@ -415,19 +414,9 @@ class Dns(Function):
 
     def framed(self, to: Asker, port: int, message: bytes) -> bytes:
         """A datagram from us."""
-        udp = Udp(src=port, dst=to.port, length=len(message) + 8)
-        sum_of = of_data(bytes(udp)) + of_data(message)
-        if to.six:
-            head = bytes(IPv6(length=udp.length, next=IpProtocol.UDP, hops=64, src=self.config.server6, dst=to.address))
-            sum_of += pseudo_ipv6(self.config.server6, to.address, IpProtocol.UDP, udp.length)
-        else:
-            ip = IPv4(length=20 + udp.length, proto=IpProtocol.UDP, df=1, src=self.config.server, dst=to.address)
-            ip.checksum = finish(of_ipv4(ip))
-            head = bytes(ip)
-            sum_of += pseudo_ipv4(self.config.server, to.address, IpProtocol.UDP, udp.length)
-        udp.checksum = finish_udp(sum_of)
-        kind = EtherType.IPV6 if to.six else EtherType.IPV4
-        return bytes(Ethernet(dst=to.mac, src=self.config.mac, type=kind)) + head + bytes(udp) + message
+        own = self.config.server6 if to.six else self.config.server
+        made = datagram6 if to.six else datagram4
+        return made((self.config.mac, to.mac), (own, to.address), (port, to.port), message)
 
     @action
     def show(self) -> list[dict[str, Any]]:
