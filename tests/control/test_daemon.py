@@ -146,6 +146,15 @@ def test_what_is_typed_wrong_is_said(daemon: Daemon) -> None:
         assert second.returncode == 1 and "another daemon has" in second.stderr
         daemon.ask("apply", str(document))                  # the file of its function goes along by itself
         exchange(*daemon.at.hosts)
+        said = daemon.ask("why", "prod", "one", "icmp", "10.0.0.1", ">", "10.0.0.2").output
+        assert re.fullmatch(r"leaves by lan:\d\n", said), said
+        assert "lan:0  Hub" in daemon.ask("trace", "prod", "one", "ff" * 6 + "02" * 6 + "88b5" + "00" * 46).output
+        assert "names no port" in daemon.ask("why", "prod", "one", "tcp", "10.0.0.1", ">", "10.0.0.2", exits=1).output
+        assert "balanced" in daemon.ask("balance", "prod").output
+        assert "FLOW" in daemon.ask("flows", "prod", "--seconds", "0.2").output
+        daemon.ask("capture", "prod", "one", "--seconds", "0.2", "-w", str(daemon.folder / "one.pcapng"))
+        assert (daemon.folder / "one.pcapng").read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
+        assert json.loads(daemon.ask("peer", "ls", "prod", "-o", "json").output) == []
         document.write_text(pair().replace("[two, lan]", "[two, wan]"))
         said = daemon.ask("apply", str(document), exits=1).output
         assert f"{document}:12:" in said and "there is no function and no endpoint 'wan'" in said
