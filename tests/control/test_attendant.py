@@ -137,7 +137,8 @@ def test_it_does_what_it_would_do_here(place: Places, platform: Platforms) -> No
     here = platform(at)
     begun(here, mine(), ", friends: ['02:00:00:00:00:09']")
     assert asked(here, lambda function: isinstance(function, StandIn))
-    assert all(isinstance(module, Standing) for name, module in sys.modules.items() if name.startswith("own_"))
+    assert all(isinstance(module, Standing) for name, module in sys.modules.items()
+               if re.fullmatch(r"own_[0-9a-f]{24}", name))
     exchange(*at.hosts)
     for number in (1, 2):
         frame = strange(at.hosts[0], at.hosts[1], number)

@@ -296,8 +296,10 @@ def test_endpoints_in_namespaces_come_when_they_can(place: Places, platform: Pla
         apply(here, ROOMS.format(tenant="globex", web=names[2], db=names[3]))
         assert pings(rooms[2], "10.1.0.2") and pings(rooms[0], "10.1.0.2")
         before = here.call("acme", "prod", lambda n: n.traffic("lan:1")[0].packets)
-        assert pings(rooms[2], "10.1.0.2")
-        assert here.call("acme", "prod", lambda n: n.traffic("lan:1")[0].packets) == before
+        for _ in range(20):
+            assert pings(rooms[2], "10.1.0.2")
+        after = here.call("acme", "prod", lambda n: n.traffic("lan:1")[0].packets)
+        assert after - before < 5                           # its own hosts look after their neighbours now and then
         here.stop()
         for folder in (here.state / "networks").glob("*/*"):
             clear(folder, at.switching)                     # as after a reboot: nothing is pinned, no device is there
