@@ -359,6 +359,20 @@ def test_a_closed_connection_gives_its_port_back() -> None:
     assert nat.show()[0]["seconds"] in range(238, 243)
 
 
+def test_a_flood_of_first_packets_harms_nobody() -> None:
+    """Table after table full: who talks goes on, who is new is refused by name, and let in when there is room again."""
+    nat = ours(connections=16, transitory=16, bindings=40, strangers=16)
+    hold(nat, [*opened(), out(X, FAR, ask()), back(FAR, OURS, ANSWER, X)])
+    refused = [sent(nat, f"10.1.{number >> 8}.{number & 255}", 3_000) for number in range(200)]
+    assert refused[-1] == -Unbound.EXHAUSTED and sum(port > 0 for port in refused) == 38
+    hold(nat, [out(X, FAR, client(A, 101, 501)), back(FAR, OURS, server(A, 501, 101, 5), X), out(X, FAR, ask()),
+               back(FAR, OURS, ANSWER, X), back(FAR, OURS, client(S, 1, dst=99), X, reason=Unbound.UNMAPPED)])
+    Clock.advance(430 * SECOND)
+    nat.bindings.sweep()
+    assert sent(nat, "10.2.0.1", 3_000) > 0
+    hold(nat, [back(FAR, OURS, server(A, 501, 101, 5), X)])
+
+
 def test_a_pool_is_paired() -> None:
     """One inside address is always seen under the same outside one, and all serve."""
     nat = Nat(addresses=["192.0.2.8/30"])

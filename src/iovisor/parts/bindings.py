@@ -21,6 +21,7 @@ path removes it only then: so neither takes what the other is about to use, and 
 """
 from __future__ import annotations
 
+from struct import Struct
 from typing import Any
 
 from iovisor.language import (
@@ -65,6 +66,8 @@ FOREVER = 1 << 61               # the deadline of a static binding
 MARGIN = 15 * SECOND            # more than a sweep takes
 POOL = {int(IpProtocol.TCP): 1, int(IpProtocol.UDP): 2}
 TRIES = 16
+KEY = Struct("<HB")             # of an `Endpoint`, behind its address
+STORED = Struct("<QQQQIHH")     # a `Binding`
 
 
 class Unbound(Reasons):
@@ -417,18 +420,22 @@ class Bindings(Component):
 
     def settle_counts(self, counts: dict[tuple[int, int, int], int]) -> None:
         """How many established connections there are, by slot, port and protocol."""
-        for outer, binding in list(self.outside.items()):
-            lasting = counts.get((binding.slot, outer.port, outer.protocol), 0)
-            if binding.lasting != lasting and binding.deadline != FOREVER:
-                binding.lasting = lasting
-                self.outside[outer] = binding
+        for key, value in list(self.outside.home.items()):
+            port, protocol = KEY.unpack_from(key, 16)
+            deadline, _, _, _, lasting, _, slot = STORED.unpack_from(value)
+            wanted = counts.get((slot, port, protocol), 0)
+            if lasting != wanted and deadline != FOREVER:
+                binding = Binding.decode(value)
+                binding.lasting = wanted
+                self.outside[Endpoint.decode(key)] = binding
 
     @every(10)
     def sweep(self) -> None:
         """Remove what nobody may have again, and count anew."""
-        moment = now()
-        for outer, binding in list(self.outside.items()):
-            if binding.deadline + self.config.hold < moment:
+        ended = now() - self.config.hold
+        for key, value in list(self.outside.home.items()):
+            if STORED.unpack_from(value)[0] < ended:
+                outer, binding = Endpoint.decode(key), Binding.decode(value)
                 inner = Endpoint(upper=binding.upper, lower=binding.lower, port=binding.port, protocol=outer.protocol)
                 shown = self.inside.get(inner)
                 if shown is not None and (shown.slot, shown.port) == (binding.slot, outer.port):
@@ -437,16 +444,19 @@ class Bindings(Component):
         self.recount()
 
     def recount(self) -> None:
-        """What is taken, and by whom, as the bindings have it."""
+        """What is taken, and by whom, as the bindings have it.  Of bytes, not of records: there may be many."""
         moment = now()
         taken: dict[int, int] = {}
         counts: dict[bytes, int] = {}
-        for outer, binding in self.outside.items():
-            if outer.protocol:
-                place = (binding.slot * POOLS + POOL.get(outer.protocol, 0)) * WORDS + (outer.port >> 6)
-                taken[place] = taken.get(place, 0) | 1 << (outer.port & 63)
-            if binding.deadline != FOREVER and binding.deadline >= moment:
-                who = bytes(Address(upper=binding.upper, lower=0 if is_six(binding) else binding.lower))
+        for key, value in self.outside.home.items():
+            port, protocol = KEY.unpack_from(key, 16)
+            deadline, _, upper, lower, _, _, slot = STORED.unpack_from(value)
+            if protocol:
+                place = (slot * POOLS + POOL.get(protocol, 0)) * WORDS + (port >> 6)
+                taken[place] = taken.get(place, 0) | 1 << (port & 63)
+            if moment <= deadline < FOREVER and self.config.per_subscriber:
+                six = upper != 0 or lower >> 32 != 0xffff
+                who = bytes(Address(upper=upper, lower=0 if six else lower))
                 counts[who] = counts.get(who, 0) + 1
         first, last = self.config.first_port, self.config.last_port
         for _, slot in self.slots.items():
