@@ -211,6 +211,7 @@ class Path(Function):
                 return drop(Reason.NOT_IP)
         if self.bindings.extent[0].families & (1 if ip6 is None else 2) == 0:
             return self.onward(pkt)
+        require(payload >= 0, Unreadable.MALFORMED)         # a later fragment that lies behind the packet's end
         is_whole(protocol, offset, more, payload)
         way.length, way.protocol, way.identity = payload & 0xffff, protocol, identity
         way.first, way.later = more != 0 and offset == 0, offset != 0
