@@ -20,7 +20,8 @@ from click.testing import CliRunner, Result
 from iovisor.cli import commands
 from iovisor.compiler.cache import Cache
 from iovisor.control.hosted import clear
-from tests.control.test_platform import HUB, pair
+from iovisor.kernel import Netlink, NetworkNamespace, filesystem, interfaces
+from tests.control.test_platform import HUB, ROOMS, THROUGH, forget, pair, pings
 from tests.fabric.hosts import Place
 from tests.fabric.test_network import exchange
 
@@ -206,3 +207,53 @@ def test_tcp_takes_tls_and_a_token(daemon: Daemon, monkeypatch: pytest.MonkeyPat
         assert "looks, and changes nothing" in daemon.ask("destroy", "acme/prod", "-y", *host, exits=1).output
         monkeypatch.delenv("IOVISOR_TOKEN")
         daemon.ask("destroy", "prod", "-y")
+
+
+def test_after_a_reboot_everything_is_made_again(daemon: Daemon) -> None:
+    """Nothing is pinned, the machine's devices have other indexes, what was made is gone; the state directory is
+    there: two networks carry packets again, one with a function of its author, at the ports and MACs they had."""
+    at, rooms = daemon.at, [f"booted-{os.getpid()}-{number}" for number in range(2)]
+    (daemon.folder / "through.py").write_text(THROUGH)
+    second = ROOMS.format(tenant="globex", web=rooms[0], db=rooms[1]).replace(
+        "functions: {lan: switch}", "functions: {lan: switch, own: {kind: 'through.py:Through'}}").replace(
+        "[db, lan]", "[db, own, lan]")
+    (daemon.folder / "second.yaml").write_text(second)
+
+    def macs() -> list[str]:
+        found = []
+        for name in rooms:
+            with NetworkNamespace.open(name) as room, Netlink(room) as netlink:
+                found += [one.mac.hex() for one in interfaces.listing(netlink) if one.name == "eth0"]
+        return found
+    with contextlib.ExitStack() as undo:
+        for name in rooms:
+            undo.callback(forget, name)
+            NetworkNamespace.create(name).close()
+        with daemon.running():
+            daemon.ask("apply", "-", text=pair())
+            daemon.ask("apply", str(daemon.folder / "second.yaml"))
+            exchange(*at.hosts)
+            with NetworkNamespace.open(rooms[0]) as room:
+                assert pings(room, "10.1.0.2")
+            before = macs()
+        for folder in (daemon.folder / "state/networks").glob("*/*"):
+            for path in (folder / "bpf").rglob("*"):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            filesystem.unmount(folder / "bpf")
+        with Netlink(at.switching) as netlink:              # what the daemon had made; and p0 and p1 come again
+            for one in interfaces.listing(netlink):
+                if one.name.startswith(("e", "a")):
+                    netlink.attempt(interfaces.delete(one.index))
+        for name in rooms:
+            forget(name)
+            NetworkNamespace.create(name).close()
+        at.again()
+        with daemon.running():
+            exchange(*at.hosts)
+            with NetworkNamespace.open(rooms[0]) as room:
+                assert pings(room, "10.1.0.2")
+            assert macs() == before
+            assert re.search(r"acme/prod +runs", daemon.ask("network", "ls").output)
+            daemon.ask("destroy", "acme/prod", "-y")
+            daemon.ask("destroy", "globex/prod", "-y")

@@ -35,12 +35,17 @@ class Host:
         self.mac = b"\2\0\0\0\0" + bytes([number + 1])
         self.namespace = NetworkNamespace.create()
         quiet(self.namespace)
+        self.plug(switching)
+
+    def plug(self, switching: NetworkNamespace) -> None:
+        """Make its device."""
+        far = self.device + FAR - FIRST
         with Netlink(switching) as netlink:
-            netlink.submit(interfaces.veth(f"p{number}", "eth0", index=self.device, peer_index=FAR + number,
+            netlink.submit(interfaces.veth(f"p{self.number}", "eth0", index=self.device, peer_index=far,
                                            peer_mac=self.mac, peer_namespace=self.namespace, up=True))
         with Netlink(self.namespace) as netlink:
             netlink.submit(interfaces.change("eth0", up=True), interfaces.change("lo", up=True),
-                           addresses.add(FAR + number, f"{self.address}/24"))
+                           addresses.add(far, f"{self.address}/24"))
         self.socket = self.namespace.run(self._open)
 
     def _open(self) -> socket.socket:
@@ -104,6 +109,15 @@ class Place:
                 undo.callback(self.hosts[-1].close)
             self._undo = undo.pop_all()
         time.sleep(0.02)
+
+    def again(self) -> None:
+        """The same hosts as after a reboot: their devices are made anew, under other indexes."""
+        for host in self.hosts:
+            with Netlink(self.switching) as netlink:
+                netlink.submit(interfaces.delete(host.device))
+            host.socket.close()
+            host.device += 500
+            host.plug(self.switching)
 
     def __enter__(self) -> Self:
         return self

@@ -274,8 +274,9 @@ def test_a_network_that_is_watched(place: Places) -> None:
             for open_ in (0, 1, 0):
                 with net.revision() as draft:
                     draft.reconfigure("gate", open=open_)
-                at.hosts[0].send(at.hosts[1])
-                assert reported(watch, 1)[0].verdict == ("forward(outside)" if open_ else "drop(REQUIRED)")
+                frame = at.hosts[0].send(at.hosts[1])
+                assert reported(watch, 1 + open_)[-1].verdict == ("forward(outside)" if open_ else "drop(REQUIRED)")
+                assert at.hosts[1].captured(open_) == [frame] * open_
         with net.revision() as draft:
             draft.reconfigure("gate", open=1)
         at.hosts[1].captured()

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from iovisor.testing.packets import Frame, Layer, ethernet, icmp, ipv4, ipv6, tc
 from tests.fabric.flows import Flows
 from tests.fabric.functions import Gate, Hub, Learner, Older, Tagger, Through
 from tests.fabric.hosts import Place
+from tests.fabric.test_network import exchange
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -160,8 +163,6 @@ def test_filters_that_make_no_sense(place: Places) -> None:
             net.watch(Filter(instance="g"))
         with pytest.raises(ValueError, match="records 16 to 65536 bytes"):
             net.watch(snap=3)
-        with net.watch(Filter(instance="f")), pytest.raises(ValueError, match="f is watched already: one watch at a"):
-            net.watch()
         net.watch().close()
 
 
@@ -265,3 +266,39 @@ def test_watching_is_hitless(place: Places) -> None:
                     looks += len(list(watch))
         assert looks > 0
         assert (flows.result.lost, flows.result.doubled) == (0, 0) and flows.result.pushed == flows.result.drained
+
+
+def test_several_at_a_time(place: Places, tmp_path: Path) -> None:
+    """Each sees what it wants, whoever else looks; the last one that goes takes the branch with it."""
+    at = place(2)
+    with Network("seen", namespace=at.switching) as net:
+        net.add("gate", Gate())
+        net.attach("gate:inside", at.hosts[0].edge)
+        net.attach("gate:outside", at.hosts[1].edge)
+        tags = {stage: net.instances["gate"].runs(stage) for stage in net.instances["gate"].loaded.stages}
+        with ExitStack() as undo:
+            everything = undo.enter_context(net.watch())
+            drops = net.watch(Filter(verdict="drop"))
+            mac = undo.enter_context(net.watch(Filter(mac="02:00:00:00:00:02", verdict="forward"), snap=16))
+            first = undo.enter_context(net.capture("gate:inside", tmp_path / "first.pcapng"))
+            second = net.capture("gate:outside", tmp_path / "second.pcapng")
+            frame = at.hosts[0].send(at.hosts[1])
+            assert at.hosts[1].captured(1) == [frame]
+            assert [found.stage for found in seen(everything, 2)] == ["ingress", "egress"]
+            assert [len(found.frame) for found in seen(mac, 2)] == [16, 16] and not list(drops)
+            net.reconfigure("gate", open=0)
+            at.hosts[0].send(at.hosts[1])
+            assert [found.verdict for found in seen(drops, 1)] == ["drop(REQUIRED)"]
+            drops.close()
+            second.close()
+            with net.revision() as draft:
+                draft.reconfigure("gate", open=1)
+            frame = at.hosts[1].send(at.hosts[0])
+            assert at.hosts[0].captured(1) == [frame]
+            assert [found.verdict for found in seen(everything, 3)] == [
+                "drop(REQUIRED)", "forward(inside)", "forward(inside)"]
+            assert net.trace(frame, "gate:outside").disagreements == []
+        assert (first.written, second.written) == (3, 1)
+        assert not net.instances["gate"].watchers and not net.instances["gate"].taps
+        assert net.drops == {"gate": {"REQUIRED": 1}} and tags.keys() == {"ingress", "egress", "hook"}
+        exchange(*at.hosts)

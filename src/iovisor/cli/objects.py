@@ -81,8 +81,10 @@ def network_ls(output: str, client: Client) -> None:
     found = client.get("networks")
     if output in ("table", "wide"):
         found = [{**one, "network": f"{one['tenant']}/{one['network']}", "applied": ago(one["applied"]),
-                  "state": "unconfirmed" if one["unconfirmed"] else "runs" if one["runs"] else "down"} for one in found]
-    show(output, found, ("network", "state", "revision", "applied", "functions", "endpoints"),
+                  "troubles": "; ".join(f"{wrong['what']}: {wrong['why']}" for wrong in one["troubles"])}
+                 for one in found]
+    troubled = ("troubles",) if any(one["troubles"] for one in found) else ()
+    show(output, found, ("network", "state", "revision", "applied", "functions", "endpoints", *troubled),
          ("links", "by", "message"), lambda one: f"{one['tenant']}/{one['network']}")
 
 

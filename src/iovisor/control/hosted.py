@@ -25,16 +25,20 @@ from ..compiler.cache import Cache
 from ..fabric import Network
 from ..kernel import Netlink, NetworkNamespace, filesystem, interfaces
 from .sandbox.attendant import Staff
+from .troubles import Troubles
 
 T = TypeVar("T")
+SERVING = "slow path"
+STEADY = 5.0                    # seconds after which what was begun again is believed to be well
 log = logging.getLogger(__name__)
 
 
 class Hosted:
     """Made by the platform; `name` is what people call it, `folder` its place."""
 
-    def __init__(self, name: str, folder: Path, namespace: NetworkNamespace | None, cache: Cache | None) -> None:
-        self.name, self.folder, self.namespace, self.cache = name, folder, namespace, cache
+    def __init__(self, name: str, folder: Path, namespace: NetworkNamespace | None, cache: Cache | None,
+                 troubles: Troubles) -> None:
+        self.name, self.folder, self.namespace, self.cache, self._troubles = name, folder, namespace, cache, troubles
         self.adopted = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=f"network {name}", daemon=True)
@@ -91,8 +95,9 @@ class Hosted:
             if filesystem.is_mounted(self.folder / "bpf"):
                 self._network = Network.adopt(self.folder, namespace=self.namespace, cache=self.cache)
                 self.adopted = True
-        except Exception as error:
+        except Exception as error:                          # whatever its functions' Python does at adoption, too
             log.warning("%s cannot be adopted, and begins anew: %s", self.name, error)
+            self._troubles.anew(self.name, str(error))
         if self._network is None:
             clear(self.folder, self.namespace)
             self._network = Network(self.name, namespace=self.namespace, cache=self.cache, pins=self.folder)
@@ -100,11 +105,16 @@ class Hosted:
 
     async def _serve(self, network: Network) -> None:
         while True:
+            steady = self._loop.call_later(STEADY, self._troubles.over, self.name, SERVING)
             try:
                 await network.serve()
-            except Exception:
+            except Exception as error:                      # nobody else would: without it the network is half of one
+                steady.cancel()
                 log.exception("the slow path of %s failed, and is begun again", self.name)
+                self._troubles.begun(self.name, SERVING, f"{type(error).__name__}: {error}")
                 await asyncio.sleep(1)
+            finally:
+                steady.cancel()
 
     def _quiet(self) -> None:
         """Serve no more: from here on nothing of the network is in use but by who called."""

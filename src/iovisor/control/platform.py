@@ -40,18 +40,17 @@ from .events import Events
 from .hosted import Hosted, clear
 from .kinds import Kinds, Sources, explained
 from .lowering import Lowered, lower
+from .mender import Mender
 from .peers import Peers
 from .problems import Conflicting, Forbidden, Missing, Refused
 from .quotas import Quotas
 from .records import Conflict, Head, Records, Revision, Snapshot
 from .shape import Shape, Step
+from .troubles import Troubles
 
 T = TypeVar("T")
-LOOK = 1.0                      # seconds between two looks for what is overdue
-MEND = 5.0                      # seconds between two looks for drift
 KEEP = 1000                     # revisions of the store that are kept when it is compacted
 log = logging.getLogger(__name__)
-DAEMON = Principal("the daemon", "admin")
 
 
 @dataclass(frozen=True)
@@ -94,16 +93,14 @@ class Platform:
         self.sources = Sources(state / "functions")
         self.quotas, self.peers = Quotas(self), Peers(namespace, self._content)
         self.hosted: dict[str, Hosted] = {}
-        self._missing: dict[str, dict[str, str]] = {}           # what cannot be attached yet, and why
-        self._changing = threading.RLock()
-        self._ending = threading.Event()
-        self._mender = threading.Thread(target=self._mend_for_ever, name="mend", daemon=True)
+        self.troubles, self._mender = Troubles(self.events), Mender(self)
+        self.changing = threading.RLock()
 
     # -- beginning and ending ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Make everything what the store says, and keep it so."""
-        with self._changing:
+        with self.changing:
             heads = {head.key: head for head in self.records.heads()}
             for folder in sorted((self.state / "networks").glob("*/*")):
                 key = "/".join(unquote(part) for part in folder.parts[-2:])
@@ -111,10 +108,7 @@ class Platform:
                     log.warning("%s is not known: cleared away", key)
                     clear(folder, self.namespace)
             for head in heads.values():
-                try:
-                    self._mend(head)
-                except Exception:
-                    log.exception("%s cannot be made what it was; it is tried again", head.key)
+                self._mender.attempt(head)
             self.sources.prune(self._used())
             if self.store.revision > KEEP:
                 self.store.compact(self.store.revision - KEEP)
@@ -122,19 +116,17 @@ class Platform:
 
     def stop(self) -> None:
         """Let go of everything; the kernel goes on with all networks."""
-        self._ending.set()
-        if self._mender.is_alive():
-            self._mender.join()
-        with self._changing:
+        self._mender.stop()
+        with self.changing:
             while self.hosted:
                 self.hosted.popitem()[1].leave()
             self.store.close()
 
     def turns(self, seconds: float) -> bool:
         """Whether changes can be made: not for as long as one hangs.  One that takes its time is waited for."""
-        if not self._changing.acquire(timeout=seconds):
+        if not self.changing.acquire(timeout=seconds):
             return False
-        self._changing.release()
+        self.changing.release()
         return True
 
     # -- documents ---------------------------------------------------------------------------------------------------
@@ -157,7 +149,7 @@ class Platform:
         if sources and who.role == "viewer":
             raise Forbidden("a viewer brings no functions: who may change a network does")
         if sources and self.sources.full:
-            with self._changing:
+            with self.changing:
                 self.sources.prune(self._used())
         try:
             return Kinds({file: self.sources.keep(text, file) for file, text in sources.items()})
@@ -229,7 +221,7 @@ class Platform:
         """Make it so, all of it or nothing.  `remembered` is put into the tables before a packet comes; `anyway`, also
         if a confirmation is waited for, which then is not any more."""
         content = intent.content
-        with self._changing:
+        with self.changing:
             self.quotas.taken(who, content)
             head = self.records.head(content.tenant, content.network) or \
                 Head(content.tenant, content.network, seed=intent.seed)
@@ -239,14 +231,14 @@ class Platform:
             change = self.plan(intent)
             if not change.changes and remembered is None:
                 if change.steps:
-                    self._mend(head)
+                    self._mender.mend(head)
                 return change
             lowered = self._lowered(intent)
             revision = Revision(head.numbers + 1, time.time(), who.name, message, model.normal(content),
                                 dict(intent.own), lowered.ports)
             fresh = head.key not in self.hosted
             tenant = None if self.records.tenant(content.tenant) else {"version": 1, "tenant": content.tenant}
-            hosted = self._host(head.key)
+            hosted = self.host(head.key)
             try:
                 former = hosted.call(commit.Shape.of)
                 self.peers.lay(content)
@@ -273,7 +265,7 @@ class Platform:
 
     def confirm(self, who: Principal, tenant: str, network: str) -> int:
         """What was applied for a time stays."""
-        with self._changing:
+        with self.changing:
             head = self.head(tenant, network)
             if head.unconfirmed is None:
                 raise Conflicting(f"{head.key} waits for no confirmation")
@@ -286,7 +278,7 @@ class Platform:
     def rollback(self, who: Principal, tenant: str, network: str, to: int | None = None, message: str = "") -> Change:
         """Apply a former revision again: of a number, or the one before the current; of one unconfirmed, what was
         before it."""
-        with self._changing:
+        with self.changing:
             head = self.head(tenant, network)
             if to is None:
                 to = head.unconfirmed if head.unconfirmed is not None else self._before(head)
@@ -301,7 +293,7 @@ class Platform:
 
     def destroy(self, who: Principal, tenant: str, network: str) -> None:
         """The network is no more, nor are its revisions and snapshots."""
-        with self._changing:
+        with self.changing:
             head = self.head(tenant, network)
             content = self.document(head)
             self.records.drop(head)
@@ -310,11 +302,12 @@ class Platform:
                 hosted.destroy()
             shutil.rmtree(self.state / "snapshots" / _folder(head.key), ignore_errors=True)
             self._meet(None, content)
+        self.troubles.forget(head.key)
         self.events.publish("destroyed", tenant, network, by=who.name)
 
     def revoke(self, who: Principal, tenant: str, network: str, endpoint: str) -> Change:
         """Close a gateway to another network, which the other side may keep open: nobody answers it."""
-        with self._changing:
+        with self.changing:
             head = self.head(tenant, network)
             revision = self._revision(head, head.current)
             endpoints = revision.document.get("endpoints", {})
@@ -329,7 +322,7 @@ class Platform:
     def clone(self, who: Principal, tenant: str, network: str, to: tuple[str, str],
               rebind: Mapping[str, Mapping[str, Any]], learned: bool) -> Change:
         """The same network under another name.  Its endpoints are attached as `rebind` says, and open otherwise."""
-        with self._changing:
+        with self.changing:
             head = self.head(tenant, network)
             if self.records.head(*to) is not None:
                 raise Conflicting(f"there is a network {to[0]}/{to[1]} already: destroy it, or choose another name")
@@ -370,7 +363,7 @@ class Platform:
 
     def snapshot(self, who: Principal, tenant: str, network: str, name: str, tables: bool) -> Snapshot:
         """Keep what stands, with what its functions have learned if `tables`."""
-        with self._changing:
+        with self.changing:
             head = self.head(tenant, network)
             revision = self._revision(head, head.current)
             snapshot = Snapshot(name, time.time(), who.name, revision.number, revision.document, dict(revision.own),
@@ -387,7 +380,7 @@ class Platform:
 
     def restore(self, who: Principal, tenant: str, network: str, name: str) -> Change:
         """Apply what a snapshot keeps, and give back what the functions had learned."""
-        with self._changing:
+        with self.changing:
             head = self.head(tenant, network)
             snapshot = self._snapshot(head, name)
             kept = json.loads(self._memory_of(head, name).read_text()) if snapshot.memory else None
@@ -396,7 +389,7 @@ class Platform:
 
     def forget(self, who: Principal, tenant: str, network: str, name: str) -> None:
         """Remove a snapshot."""
-        with self._changing:
+        with self.changing:
             head = self.head(tenant, network)
             self._snapshot(head, name)
             self.records.drop_snapshot(tenant, network, name)
@@ -406,14 +399,14 @@ class Platform:
 
     def put_tenant(self, who: Principal, content: Tenant) -> None:
         """Make a tenant, or change its quota; what it has may not be more."""
-        with self._changing:
+        with self.changing:
             self.quotas.set(content)
             self.records.put_tenant(content.tenant, model.normal(content))
         self.events.publish("tenant", content.tenant, by=who.name)
 
     def drop_tenant(self, who: Principal, tenant: str) -> None:
         """Forget a tenant that has no networks."""
-        with self._changing:
+        with self.changing:
             self.tenant(tenant)
             networks = [head.network for head in self.records.heads(tenant)]
             if networks:
@@ -457,46 +450,20 @@ class Platform:
         """One of its history."""
         return self._revision(self.head(tenant, network), number)
 
+    def host(self, key: str) -> Hosted:
+        """A running network, begun if it does not run."""
+        if key not in self.hosted:
+            self.hosted[key] = Hosted(key, self.state / "networks" / _folder(key), self.namespace, self.cache,
+                                      self.troubles)
+            self.hosted[key].call(lambda network: network.allow(self.quotas.allowance(key.partition("/")[0])))
+        return self.hosted[key]
+
     @staticmethod
     def edits(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[model.Change]:
         """What differs between two documents."""
         return model.difference(Network.model_validate(before) if before else None, Network.model_validate(after))
 
-    # -- mending -----------------------------------------------------------------------------------------------------
-
-    def _mend_for_ever(self) -> None:
-        due = 0.0
-        while not self._ending.wait(LOOK):
-            drift = time.monotonic() >= due
-            if drift:
-                due = time.monotonic() + MEND
-            for known in self.records.heads():
-                try:
-                    with self._changing:
-                        # Read anew: what was current before somebody's apply is not what shall be.
-                        head = self.records.head(known.tenant, known.network)
-                        if head is not None and self.records.overdue(head):
-                            self._undo(head)
-                        elif head is not None and drift:
-                            self._mend(head)
-                except Exception as error:
-                    log.error("%s is not what it shall be: %s", known.key, error)
-
-    def _mend(self, head: Head) -> None:
-        """Make a network what its current revision says."""
-        known = head.key in self.hosted
-        hosted = self._host(head.key)
-        shape, content = self.shape(head), self.document(head)
-        self.peers.lay(content)
-        steps, missing = hosted.call(lambda network: commit.mend(network, shape))
-        if missing != self._missing.get(head.key, {}):
-            for port, why in missing.items():
-                log.warning("%s of %s is attached to nothing: %s", port, head.key, why)
-            self._missing[head.key] = missing
-        self.peers.open(content)
-        if steps and known:
-            log.warning("%s had drifted, and is mended: %s", head.key, "; ".join(map(str, steps)))
-            self.events.publish("mended", head.tenant, head.network, steps=[str(step) for step in steps])
+    # -- parts -------------------------------------------------------------------------------------------------------
 
     def _meet(self, content: Network | None, before: Network | None) -> None:
         """What another network shall be follows from what this one is now: its gateways."""
@@ -504,28 +471,11 @@ class Platform:
         for tenant, network in named:
             head = self.records.head(tenant, network)
             if head is not None:
-                try:
-                    self._mend(head)
-                except Exception:
-                    log.exception("%s does not follow its gateways; it is tried again", head.key)
+                self._mender.attempt(head)
         if content is not None:
             self.peers.open(content)
         if named:
             self.peers.sweep(self.document(head) for head in self.records.heads())
-
-    def _undo(self, head: Head) -> None:
-        """Nobody confirmed."""
-        log.warning("revision %d of %s was not confirmed in time", head.current, head.key)
-        self.rollback(DAEMON, head.tenant, head.network, None, f"revision {head.current} was not confirmed in time")
-        self.events.publish("not confirmed", head.tenant, head.network, revision=head.current)
-
-    # -- parts -------------------------------------------------------------------------------------------------------
-
-    def _host(self, key: str) -> Hosted:
-        if key not in self.hosted:
-            self.hosted[key] = Hosted(key, self.state / "networks" / _folder(key), self.namespace, self.cache)
-            self.hosted[key].call(lambda network: network.allow(self.quotas.allowance(key.partition("/")[0])))
-        return self.hosted[key]
 
     def _lowered(self, intent: Intent) -> Lowered:
         kinds = Kinds(intent.own)

@@ -26,7 +26,19 @@ def network(platform: Platform, head: Head) -> dict[str, Any]:
     return {"tenant": head.tenant, "network": head.network, "revision": head.current, "applied": revision.at,
             "by": revision.by, "message": revision.message, "functions": len(content.functions),
             "endpoints": len(content.endpoints), "links": len(content.links), "runs": head.key in platform.hosted,
+            "state": _state(platform, head),
+            "troubles": [{"what": trouble.what, "why": trouble.why, "since": trouble.since}
+                         for trouble in platform.troubles.of(head.key)],
             "unconfirmed": None if head.unconfirmed is None else {"back to": head.unconfirmed, "until": head.until}}
+
+
+def _state(platform: Platform, head: Head) -> str:
+    """`runs`, `degraded` if something of it is not as it shall be, `down`; or `unconfirmed`, if nothing is wrong."""
+    if head.key not in platform.hosted:
+        return "down"
+    if platform.troubles.of(head.key):
+        return "degraded"
+    return "runs" if head.unconfirmed is None else "unconfirmed"
 
 
 class Look:

@@ -6,14 +6,16 @@
                            "versions": {}, "born": 0}},
      "joins": [{"at": ["lan", 0], "edge": [5000, true, 1500], "peer": null, "wire": 0, "before": [0, 0, 0, 0],
                 "attachment": {"kind": "device", "name": "eth1"}, "ours": [null, true, [], false], "absence": null,
-                "generation": 0, "bank": 0}]}
+                "generation": 0, "bank": 0}],
+     "passing": []}
 
-A kind is found again by importing it, so it stands in a module under its own name.
+`passing` is what was being made, or removed, when it was written: whoever adopts the network removes what is left of
+it.  A kind is found again by importing it, so it stands in a module under its own name.
 """
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from enum import Enum
 from operator import attrgetter
@@ -58,6 +60,22 @@ def joins(document: Any) -> dict[PortRef, Join]:
         entry["attachment"] and attachments.parse(entry["attachment"]),
         _ours(*entry["ours"]), entry["absence"] and Absence(*entry["absence"]), entry["generation"], entry["bank"])
         for entry in document["joins"]}
+
+
+def passing(joins: Iterable[Join]) -> list[dict[str, Any]]:
+    """What is being made or removed, as far as it could be left behind."""
+    return [{"attachment": join.attachment and attachments.document(join.attachment),
+             "edge": join.edge and [join.edge.index, join.edge.peer, join.edge.mtu],
+             "ours": [join.ours.namespace, join.ours.promiscuous, join.ours.macs, join.ours.queued]} for join in joins]
+
+
+def passed(document: Any, joins: dict[PortRef, Join]) -> list[Join]:
+    """The joins that were being made or removed when the process died, and are not among those that stand."""
+    standing = {join.ours.namespace for join in joins.values()}
+    found = [Join(entry["edge"] and Edge(*entry["edge"]), ours=_ours(*entry["ours"]),
+                  attachment=entry["attachment"] and attachments.parse(entry["attachment"]))
+             for entry in document.get("passing", [])]
+    return [join for join in found if join.ours.namespace is None or join.ours.namespace not in standing]
 
 
 def _ours(namespace: list[int] | None, promiscuous: bool, macs: list[str], queued: bool = False) -> Ours:

@@ -4,6 +4,10 @@ What we make has an index of its own, in its namespace and in all likelihood on 
 the kernel, chosen again if taken), so a late packet never meets a number that means something else; an alias that says
 whose it is (`ip -d link`); and the link group of its network, which goes in one request however many they are.
 
+What cannot be told by its group, a namespace or what a device of the host was made to accept, is written down *before*
+it is made or changed: a process that dies in between leaves nothing behind for good.  So a namespace is made without a
+name, which dies with its maker, its identity is noted, and then it gets its name.
+
 Nothing is up before it is wired: a device is made down, its port led, its hook attached, and only then set up.  In
 between, what the workload sends goes nowhere, never to the host's stack.  IPv6 is off on our side of a cable: the
 switching namespace is nobody's neighbour.
@@ -15,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -69,24 +73,46 @@ class Devices:
 
     # -- making and finding -----------------------------------------------------------------------------------------
 
-    def prepare(self, wanted: Mapping[PortRef, Join]) -> None:
-        """Make or find the device of every join, whose `edge` and `ours` it fills in.  What is made is down."""
-        self._make_cables({at: join for at, join in wanted.items() if isinstance(join.attachment, Veth)})
+    def prepare(self, wanted: Mapping[PortRef, Join], note: Callable[[], None] = lambda: None) -> None:
+        """Make or find the device of every join, whose `edge` and `ours` it fills in.  What is made is down.
+
+        `note` is called before anything is done that a process which dies would leave.
+        """
+        with ExitStack() as rooms:
+            created = {at: rooms.enter_context(NetworkNamespace.create()) for at, join in wanted.items()
+                       if isinstance(join.attachment, Veth) and join.attachment.create and join.absence is None}
+            for at, room in created.items():
+                wanted[at].ours = replace(wanted[at].ours, namespace=room.identity)
+            found = {at: self._meant(join) for at, join in wanted.items()
+                     if isinstance(join.attachment, Device | Share)}
+            if created or any(wanted[at].ours.promiscuous for at in found):
+                note()
+            for at, room in created.items():
+                self._name(room, wanted[at])
+            self._make_cables({at: join for at, join in wanted.items() if isinstance(join.attachment, Veth)}, created)
         for at, join in wanted.items():
             match join.attachment:
                 case Tap() as tap:
                     self._make_tap(at, join, tap)
-                case Device() | Share() as what:
-                    found = self.found(what)
-                    join.edge = self.edge(found, isinstance(what, Device))
-                    self._take(join, found)
+                case Device() | Share():
+                    self._take(join, found[at])
                 case Edge() as edge:
                     there = interfaces.find(self.netlink, edge.index)
                     if there is None:
                         raise KernelError(errno.ENODEV, "attach", f"device {edge.index}")
                     join.edge = self.edge(there, edge.peer)
 
-    def _make_cables(self, wanted: Mapping[PortRef, Join]) -> None:
+    def _meant(self, join: Join) -> Interface:
+        """The device of the host that a join is for; whether it has to be made promiscuous stands in `ours`."""
+        what = join.attachment
+        assert isinstance(what, Device | Share)
+        found = self.found(what)
+        join.edge = self.edge(found, isinstance(what, Device))
+        wants = not isinstance(what, Share) or not what.macs
+        join.ours = replace(join.ours, promiscuous=wants and not found.promiscuous)
+        return found
+
+    def _make_cables(self, wanted: Mapping[PortRef, Join], created: Mapping[PortRef, NetworkNamespace]) -> None:
         with ExitStack() as rooms:
             opened: dict[PortRef, NetworkNamespace | None] = {}
             for at, join in wanted.items():
@@ -94,8 +120,8 @@ class Devices:
                 assert isinstance(veth, Veth)
                 if not veth.mac:
                     join.attachment = veth = replace(veth, mac=mac_text(2 << 40 | secrets.randbits(40)))
-                room = self._created(join, veth) if veth.create and join.absence is None else veth.room()
-                opened[at] = rooms.enter_context(room) if room is not None else None
+                room = created.get(at) or veth.room()
+                opened[at] = rooms.enter_context(room) if room is not None and at not in created else room
             waiting = list(wanted)
             for _ in range(ATTEMPTS):
                 chosen = {at: FIRST_INDEX + 2 * secrets.randbelow(INDEXES // 2) for at in waiting}
@@ -145,16 +171,16 @@ class Devices:
             return ValueError(f"{at}: {veth.place} has a device {veth.name} already")
         return failure
 
-    def _created(self, join: Join, veth: Veth) -> NetworkNamespace:
-        assert isinstance(veth.namespace, str)
+    @staticmethod
+    def _name(room: NetworkNamespace, join: Join) -> None:
+        assert isinstance(join.attachment, Veth) and isinstance(join.attachment.namespace, str)
         try:
-            made = NetworkNamespace.create(veth.namespace)
+            room.give_name(join.attachment.namespace)
         except KernelError as error:
             if error.errno != errno.EEXIST:
                 raise
-            raise ValueError(f"there is a namespace {veth.namespace} already: leave `create` out to use it") from None
-        join.ours = replace(join.ours, namespace=made.identity)
-        return made
+            raise ValueError(f"there is a namespace {join.attachment.namespace} already: leave `create` out to use it"
+                             ) from None
 
     def _make_tap(self, at: PortRef, join: Join, tap: Tap) -> None:
         for _ in range(ATTEMPTS):
@@ -163,20 +189,20 @@ class Devices:
                 raise ValueError(f"{at}: there is a device {tap.name} already; to attach it as it is use "
                                  f"Device({tap.name!r})")
             try:
-                made = kernel.Tap.create(tap.name, self.namespace, index=index, persistent=tap.persistent, headers=True)
+                made = kernel.Tap.create(tap.name, self.namespace, index=index, headers=True)
                 break
             except KernelError as error:
                 if error.errno not in (errno.EEXIST, errno.EBUSY):
                     raise
         else:
             raise KernelError(errno.EEXIST, "attach", f"{at}: no free interface index in {ATTEMPTS} attempts")
-        if tap.persistent:
-            made.close()
-        else:
-            self.taps[index] = made
+        self.taps[index] = made                             # until it is in our group it goes with its descriptor
         join.edge = Edge(index, False, self._mtu(join))
         self._silence(tap.name)
         self.netlink.submit(interfaces.change(index, mtu=self._mtu(join), group=self.group, alias=self._alias(at)))
+        if tap.persistent:
+            made.persist()
+            self.taps.pop(index).close()
 
     def found(self, what: Device | Share) -> Interface:
         """The device meant; ValueError if there is none, or more than one."""
@@ -218,9 +244,8 @@ class Devices:
             for failure in outcome:
                 if failure is not None and failure.errno != errno.EEXIST:
                     raise failure
-        elif not found.promiscuous:
+        elif join.ours.promiscuous:
             self.netlink.submit(interfaces.change(found.index, promiscuous=True))
-            join.ours = replace(join.ours, promiscuous=True)
 
     def queue(self, join: Join, wanted: Queues | None) -> None:
         """Give the device of a join these queues; with None, those it came with."""
@@ -270,11 +295,8 @@ class Devices:
                 self.netlink.submit(interfaces.change(index, mtu=self._mtu(join)))
                 join.edge = replace(former.edge, mtu=self._mtu(join))
             case (Device() | Share()), (Device() | Share()):
-                found = interfaces.find(self.netlink, index)
-                if found is None:
-                    raise KernelError(errno.ENODEV, "attach", f"device {index}")
-                join.edge, join.ours = self.edge(found, isinstance(wanted, Device)), Ours()
-                self._take(join, found)
+                join.ours = Ours()
+                self._take(join, self._meant(join))
                 macs = set(wanted.macs) & set(former.ours.macs) if isinstance(wanted, Share) else set[str]()
                 join.ours = replace(join.ours, macs=tuple({*join.ours.macs, *macs}), queued=former.ours.queued,
                                     promiscuous=join.ours.promiscuous or former.ours.promiscuous)

@@ -73,6 +73,7 @@ from ..kernel.btf import Types
 from ..language.ports import MOST as PORTS
 from ..language.verdicts import Dropped
 from .counters import Total
+from .storm import CHEAPER
 
 LENGTH, MARK, TOKEN, CB, CLASS = 0, 8, 44, 48, 72
 ETHERNET = 14                   # bytes of a frame that its device's MTU does not count
@@ -393,7 +394,6 @@ def _flood(ports: int, sets: bool) -> tuple[bytes, bytes, bytes]:
 FRAME = -64
 PACKET, FROM, MARKED, HOP, NOW, ACCOUNT, SET = range(0, 56, 8)
 DOWN = -100                     # ENETDOWN: said by the device, behind its hook
-CHEAPER = 3                     # a copy for a device is charged an eighth
 
 
 def _chosen() -> list[Line]:

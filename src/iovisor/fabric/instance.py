@@ -19,33 +19,26 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from dataclasses import dataclass
 from itertools import islice
 from typing import Self
 
 from ..compiler.cache import Cache
-from ..kernel import Map, MapFlag, MapKind, MapSpec, Program
+from ..kernel import MapFlag, MapKind, MapSpec, Program
 from ..language.function import Function
 from ..language.ports import Ports
 from ..language.tables import Home, TableSpec
 from ..targets.bpf import FLOOD_SLOT
 from ..targets.bpf_loaded import BpfLoaded
 from ..targets.homes import KernelHome
+from . import recorders
 from .counters import Counters
 from .edges import Door, Way
 from .pins import WIRING, PinnedLoaded, Pins, Unpinned, pin_of, wiring_pin
+from .recorders import Watcher
 
 INGRESS, EGRESS, HOOK = "ingress", "egress", "hook"
 MEMBER = 16                     # bytes: see `edges.flood`
 _MEMBER = struct.Struct("<III")
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A program that stands in front of a stage, and the array whose first slot holds the stage's own."""
-
-    program: Program
-    behind: Map
 
 
 class Instance:
@@ -68,7 +61,8 @@ class Instance:
             undo.enter_context(self.counters.array)
             spec = MapSpec("members", MapKind.ARRAY, 4, MEMBER * self.ports, 1, MapFlag.MMAPABLE)
             self.members = undo.enter_context(pins.map(wiring_pin("members", self.versions), spec))
-            self.taps: dict[str, Tap] = {}                  # by stage, what stands in front of it
+            self.watchers: list[Watcher] = []
+            self.taps: dict[str, Program] = {}              # by stage, what stands in its door for them
             self.closed = False
             self.flooded = 0                                # ports the flood program walks
             self.entrances: dict[int, int] = {}             # by port, the wire that leads to it from Python
@@ -88,8 +82,8 @@ class Instance:
         for stage, door in self.loaded.doors.items():
             program = self.loaded.programs[stage]
             if stage in self.taps:
-                self.taps[stage].behind.store(bytes(4), program)
-                program = self.taps[stage].program
+                self.loaded.slots.store(self.loaded.behind(stage).to_bytes(4, "little"), program)
+                program = self.taps[stage]
             self.loaded.slots.store(door.to_bytes(4, "little"), program)
 
     @contextmanager
@@ -238,6 +232,11 @@ class Instance:
         """The identifier of the program in a slot, 0 if it is empty."""
         return int.from_bytes(door.array.lookup(door.slot.to_bytes(4, "little")) or b"", "little")
 
+    def runs(self, stage: str) -> int:
+        """The identifier of a stage's program, whoever stands in its door."""
+        tapped = stage in self.taps
+        return self.behind(Door(self.loaded.slots, self.loaded.behind(stage)) if tapped else self.door(stage))
+
     @property
     def tail_calls(self) -> int:
         """How many a packet takes from one hop, through this function, to the next."""
@@ -273,7 +272,8 @@ class Instance:
             fresh.loaded = self.loaded.beside(slots)
             fresh.members = undo.enter_context(
                 self.pins.map(wiring_pin("members", fresh.versions), self.members.spec))
-            fresh.flooded, fresh.taps = 0, {}               # what watches does so again once the other is left
+            fresh.flooded, fresh.taps, fresh.loaded.watches = 0, {}, {}
+            recorders.arm(fresh)
             undo.pop_all()
         return fresh
 
@@ -283,6 +283,8 @@ class Instance:
 
     def retreat(self) -> None:
         """Close, of two that are `beside` each other, what is only this one's."""
+        for found in (*self.loaded.watches.values(), *self.taps.values()):
+            found.close()
         self.loaded.retreat()
         self.members.close()
         for name in ("next", "members"):
@@ -304,6 +306,8 @@ class Instance:
     def close(self) -> None:
         self.closed = True
         self.retire([])
+        for found in (*self.loaded.watches.values(), *self.taps.values()):
+            found.close()
         self.loaded.close()
         self.counters.array.close()
         self.members.close()

@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..kernel import KernelError, Monitor, NetlinkError, Topic, interfaces, rcu
+from ..kernel import KernelError, Link, Monitor, NetlinkError, Topic, interfaces, rcu
 from ..kernel.interfaces import Interface
 from .attachments import Device, Share, Tap, Veth
 from .edges import Edge
@@ -144,8 +144,13 @@ class Mending:
                     queue.put_nowait(change)
         return found
 
-    def adopt(self) -> None:
-        """Lead the ports of an adopted network: what is there as before, what is not is absent."""
+    def adopt(self) -> list[tuple[Link, PortRef]]:
+        """Lead the ports of an adopted network: what is there as before, what is not is absent.
+
+        Answers the egress hooks that are there: they know the wiring packets may still walk in, and are led anew when
+        the last has left it.
+        """
+        hooks: list[tuple[Link, PortRef]] = []
         network = self._network
         there = {device.index: device for device in interfaces.listing(network._devices.netlink)}
         for at, join in network.joins.items():
@@ -156,9 +161,10 @@ class Mending:
                 self._leave(at, join, device)
                 continue
             join.edge = network._devices.edge(device, join.edge.peer) if not join.shared else join.edge
-            network._open(at)
+            network._open(at, hooks)
         network._devices.sweep({join.edge.index for join in network.joins.values() if join.edge is not None}
                                | {network._around.index})
+        return hooks
 
     def _change(self, at: PortRef, what: str, reason: str) -> EdgeChange:
         return EdgeChange(at, what, reason, time.time())
@@ -199,6 +205,7 @@ class Mending:
                 reason = f"{join.attachment.place} is gone"
         with rcu.expedited():
             self._network._shut(at)
+            self._network._unhook(at)
         self._network._devices.lost(join)
         join.absence = Absence(reason, time.time())
         join.ours = replace(join.ours, promiscuous=False, macs=(), queued=False)
@@ -228,6 +235,7 @@ class Mending:
         except (KernelError, ValueError) as error:
             with rcu.expedited():
                 network._shut(at)
+                network._unhook(at)
                 fresh.absence, fresh.ours = None, replace(fresh.ours, namespace=None)   # what was made just now goes
                 network.joins[at] = join
                 network._devices.remove([fresh], network.joins.values())

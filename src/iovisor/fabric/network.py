@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -166,7 +166,7 @@ class Network(Observed):
                         raise ValueError(f"device {index} is attached to {other} already")
                 joins[at] = Join(attachment=what)
                 undo.enter_context(self._joining(at, joins[at]))
-            self._devices.prepare(joins)
+            self._devices.prepare(joins, lambda: self._write(joins.values()))
             for at, join in joins.items():
                 if isinstance(join.attachment, Edge) and join.edge is not None:
                     shares.check(shares.Claim(self.name, str(at), self._devices.group), join.edge.index, self.namespace)
@@ -461,12 +461,14 @@ class Network(Observed):
         self._rest()
         self._write()
 
-    def _write(self) -> None:
+    def _write(self, passing: Iterable[Join] = ()) -> None:
+        """Write down what is; `passing` are joins that are not, or not yet, and may have left something."""
         if self._place is not None:
-            around = self._around.index
-            kept = self._account.kept
-            self._place.write(adoption.describe(self.name, self.generation, around, self._devices, kept, self.joins,
-                                                self.instances))
+            around, marked = self._around.index, {id(join) for join in passing}
+            kept, standing = self._account.kept, {at: join for at, join in self.joins.items() if id(join) not in marked}
+            self._place.write({
+                **adoption.describe(self.name, self.generation, around, self._devices, kept, standing, self.instances),
+                "passing": adoption.passing(passing)})
 
     def _restore(self, document: Any) -> None:
         """Make the network what the document says: every slot is written anew, under the packets' feet."""
@@ -487,10 +489,16 @@ class Network(Observed):
                 self._lead(at, join.peer)
         for name, instance in self.instances.items():
             instance.close_but({at.port for at in self.joins if at.instance == name})
-        self._mending.adopt()
+        self._leaving_ports = None              # who died in the middle of a revision may have turned a device
+        hooks = self._mending.adopt()
+        self._leaving_ports = set()
         # Packets may have been led into what a change that was not completed has left.
         grace.wait()
         self._around.drain()
+        for link, at in hooks:
+            with self._leaving(at) as leaving:
+                link.update(leaving)
+        self._devices.remove(adoption.passed(document, self.joins), self.joins.values())
         for instance in self.instances.values():
             instance.prune()
         links = {join.pin(at, direction) for at, join in self.joins.items() if join.edge for direction in Direction}

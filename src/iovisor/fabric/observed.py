@@ -5,7 +5,9 @@ Nothing here changes where a packet goes.
 from __future__ import annotations
 
 import os
+from functools import partial
 
+from ..kernel import interfaces
 from ..language.packet import Packet
 from . import capture as capturing
 from . import memory
@@ -56,7 +58,8 @@ class Observed(Wiring):
         """
         start = self._ref(at)
         try:
-            return Walk(self.instances, self.joins, packet, start).follow()
+            return Walk(self.instances, self.joins, packet, start, self._budget,
+                        partial(interfaces.find, self._devices.netlink)).follow()
         finally:
             self._touched |= set(self.instances.values())
             self._rest()
@@ -64,8 +67,7 @@ class Observed(Wiring):
     def watch(self, wanted: Filter | None = None, *, snap: int = watching.SNAP, room: int = watching.ROOM) -> Watch:
         """Record what functions do with packets that match, from now until it is closed; hitless.
 
-        `snap` bytes of each, in a ring of `room` bytes (a power of two).  ValueError: names that are not there, an
-        instance that is watched already.
+        `snap` bytes of each, in a ring of `room` bytes (a power of two).  ValueError: names that are not there.
         """
         wanted = wanted or Filter()
         port = self._ref(wanted.port) if wanted.port is not None else None

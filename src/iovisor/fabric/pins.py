@@ -100,6 +100,17 @@ class Pins:
             raise
         return made
 
+    def found(self, name: str, index: int) -> Link | None:
+        """The link pinned under a name, if it is of this device."""
+        path = self._path(name)
+        if not path.exists():
+            return None
+        link = Link.open_pinned(path)
+        if link.info().interface != index:
+            link.close()
+            return None
+        return link
+
     def again(self, name: str, link: Link) -> None:
         """Pin a link that is pinned already under another name as well."""
         self.unpin(name)
@@ -205,6 +216,9 @@ class Place(Pins):
         """The place of a network whose process is gone; ValueError if there is none, or the process is not gone."""
         place = cls(directory)
         place.read()
+        if not filesystem.is_mounted(place.folder):
+            raise ValueError(f"{place.directory}: nothing is pinned, so the machine was started anew since, and what "
+                             "was made is gone: remove the directory, and make the network again")
         place._hold()
         return place
 

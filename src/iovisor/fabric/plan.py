@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from ..kernel import Link
 from ..language.configuration import Config
 from ..language.function import Function
 from . import adoption, attachments, shares, upgrade
@@ -144,7 +145,7 @@ class Plan(Network):
     def _lead(self, at: PortRef, to: PortRef, linked: bool = False) -> None:
         pass
 
-    def _open(self, at: PortRef) -> None:
+    def _open(self, at: PortRef, hooks: list[tuple[Link, PortRef]] | None = None) -> None:
         pass
 
     def _parted(self, *ports: PortRef) -> None:

@@ -8,13 +8,18 @@ nothing else of the fabric uses.  A record in the ring is
 and the first bytes of the packet.  Each program counts its own tail call in `cb[0]`, as the fabric counts all others,
 so a watched walk goes around a hop earlier and none ends for having been looked at.
 
-`arrive` stands in front of a function instead, for captures: the packet as it came, and on to the function.
+What stands in a function's door instead, for captures, records the packet as it came, and goes on to the function.
+
+Several watches of an instance share these programs: each looks at the packet in turn, and the end is one.  So a watch
+more costs no tail call more.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from ..kernel import AttachType, Map, Program, ProgramKind, ProgramSpec
+from ..kernel import AttachType, Map, MapKind, MapSpec, Program, ProgramKind, ProgramSpec
 from ..kernel.assembler import (
     R0,
     R1,
@@ -41,48 +46,98 @@ from ..kernel.assembler import (
     store,
     tail_call,
 )
-from ..language.verdicts import FLOOD_KIND, FORWARD_KIND, HOST_KIND, PUNT_KIND, Dropped
+from ..language.verdicts import FLOOD_KIND, FORWARD_KIND, HOST_KIND, KINDS, PUNT_KIND, Dropped
 from ..targets.bpf import FLOOD_SLOT, HANDED, PUNTED
+from ..targets.bpf_loaded import BpfLoaded
 from .edges import CB, DROP, LENGTH, PASS
+
+if TYPE_CHECKING:
+    from .instance import Instance
+
+INGRESS = "ingress"
 
 HEAD = 32
 ARRIVAL = 255
 _VLAN_PRESENT, _VLAN_TCI, _VLAN_PROTO, _CLASS = 20, 24, 28, 72
-_SLOTS, _DROPS, _RING, _LOST = range(4)         # maps of a program
+_SLOTS, _DROPS, _RINGS = range(3)               # maps of a program; then two a watcher
 
 
-@dataclass(frozen=True)
-class Recorder:
-    """What the programs of one stage know: its slots in `slots` begin at `base`; `who` names it in records.  A port or
-    reason of -1 is any.
+@dataclass(frozen=True, eq=False)
+class Watcher:
+    """What one watch records of one instance: packets of these kinds of verdict; `who` it is in records, by stage.  A
+    port or reason of -1 is any.  With `arrivals`, also what comes in, before the function deals with it.
     """
 
-    slots: Map
-    base: int
-    drops: Map
     ring: Map
     lost: Map
-    who: int
+    who: Mapping[str, int]
     snap: int
     port: int
     reason: int
     tests: tuple[Line, ...]
+    kinds: frozenset[int]
+    arrivals: bool
 
 
-def record(by: Recorder, kind: int) -> Program:
+def arm(instance: Instance) -> list[Map | Program]:
+    """Make what stands behind a function, and in front of it, what its present watchers want.
+
+    Answers what they want no more, to be closed when no packet is there.  Programs that were loaded without the branch,
+    or with it for nobody, are the caller's business, as is what stands in doors.
+    """
+    loaded, watchers, gone = instance.loaded, instance.watchers, list[Map | Program]()
+    for stage in loaded.stages:
+        array = loaded.watches.get(stage)
+        if array is None and not watchers:
+            continue
+        if array is None:
+            array = loaded.watches[stage] = Map.create(MapSpec("watch", MapKind.PROGRAM_ARRAY, 4, 4, len(KINDS)))
+        for kind in range(len(KINDS)):
+            wanted = [watcher for watcher in watchers if kind in watcher.kinds]
+            if not wanted:
+                array.delete(kind.to_bytes(4, "little"))
+                continue
+            with _record(instance, stage, wanted, kind) as program:
+                array.store(kind.to_bytes(4, "little"), program)
+        if not watchers:
+            gone.append(loaded.watches.pop(stage))
+    if INGRESS in instance.taps:
+        gone.append(instance.taps.pop(INGRESS))
+    if arrivals := [watcher for watcher in watchers if watcher.arrivals]:
+        instance.taps[INGRESS] = _arrive(instance, arrivals)
+    return gone
+
+
+def _record(instance: Instance, stage: str, watchers: list[Watcher], kind: int) -> Program:
     """For packets of one kind of verdict."""
-    return _load(f"watch{kind}", [
-        *_begin(), *_touches(by, kind),
-        *([load(R2, R6, _CLASS, 4), jump_if(R2, "!=", by.reason, "other")] if by.reason >= 0 else []),
-        *by.tests, *_write(by, kind), Label("other"), *_onward(by, kind)], [by.slots, by.drops, by.ring, by.lost])
+    loaded, lines = instance.loaded, list[Line](_begin())
+    for number, by in enumerate(watchers):
+        lines += _apart(number, [
+            *_touches(by, kind),
+            *([load(R2, R6, _CLASS, 4), jump_if(R2, "!=", by.reason, "other")] if by.reason >= 0 else []),
+            *by.tests, *_write(by, kind, number, by.who[stage]), Label("other")])
+    return _load(f"watch{kind}", [*lines, *_onward(loaded.bases[stage], kind)], loaded, watchers)
 
 
-def arrive(by: Recorder, behind: Map) -> Program:
-    """For packets that come into the function, which is in the first slot of `behind`."""
-    return _load("arrive", [
-        *_begin(), *_touches(by, ARRIVAL), *by.tests, *_write(by, ARRIVAL), Label("other"),
-        move(R1, R6), *tail_call(_SLOTS, 0), *_counted(int(Dropped.UNWIRED)), leave(DROP)],
-        [behind, by.drops, by.ring, by.lost])
+def _arrive(instance: Instance, watchers: list[Watcher]) -> Program:
+    """For packets that come into the function, which is in the slot behind its door."""
+    loaded, lines = instance.loaded, list[Line](_begin())
+    for number, by in enumerate(watchers):
+        lines += _apart(number, [*_touches(by, ARRIVAL), *by.tests, *_write(by, ARRIVAL, number, by.who[INGRESS]),
+                                 Label("other")])
+    return _load("arrive", [*lines, move(R1, R6), *tail_call(_SLOTS, loaded.behind(INGRESS)),
+                            *_counted(int(Dropped.UNWIRED)), leave(DROP)], loaded, watchers)
+
+
+def _apart(number: int, lines: list[Line]) -> list[Line]:
+    """The same with labels of its own."""
+    found: list[Line] = []
+    for part in (part for line in lines for part in (line if isinstance(line, Sequence) else (line,))):
+        if isinstance(part, Label):
+            found.append(Label(f"{part.name}/{number}"))
+        else:
+            found.append(replace(part, target=f"{part.target}/{number}") if part.target else part)
+    return found
 
 
 def _begin() -> list[Line]:
@@ -90,7 +145,7 @@ def _begin() -> list[Line]:
     return [move(R6, R1), load(R8, R6, CB, 4), move(R2, R8), compute(R2, "+", 1 << 24, 32), store(R6, CB, R2, 4)]
 
 
-def _touches(by: Recorder, kind: int) -> list[Line]:
+def _touches(by: Watcher, kind: int) -> list[Line]:
     """Only packets that come in by the port, or go out of it."""
     if by.port < 0 or kind == FLOOD_KIND:
         return []
@@ -100,18 +155,19 @@ def _touches(by: Recorder, kind: int) -> list[Line]:
     return [*lines, jump("other"), Label("touches")]
 
 
-def _write(by: Recorder, kind: int) -> list[Line]:
+def _write(by: Watcher, kind: int, number: int, who: int) -> list[Line]:
+    ring, lost = _RINGS + 2 * number, _RINGS + 2 * number + 1
     return [
-        map_index(R1, _RING), move(R2, HEAD + -(-by.snap // 8) * 8), move(R3, 0), call(Helper.RING_RESERVE),
+        map_index(R1, ring), move(R2, HEAD + -(-by.snap // 8) * 8), move(R3, 0), call(Helper.RING_RESERVE),
         jump_if(R0, "!=", 0, "room"),
-        store(R10, -8, 0), map_index(R1, _LOST), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
+        store(R10, -8, 0), map_index(R1, lost), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
         jump_if(R0, "==", 0, "other"), load(R2, R0, 0), compute(R2, "+", 1), store(R0, 0, R2), jump("other"),
         Label("room"), move(R9, R0), call(Helper.CLOCK), store(R9, 0, R0),
         load(R7, R6, LENGTH, 4), store(R9, 8, R7, 4), jump_if(R7, "<=", by.snap, "short"), move(R7, by.snap),
         Label("short"), store(R9, 12, R7, 4), store(R9, 16, R8, 2), load(R2, R6, _CLASS, 4), store(R9, 18, R2, 2),
         store(R9, 20, 0, 4), load(R2, R6, _VLAN_PRESENT, 4), jump_if(R2, "==", 0, "bare"),
         load(R2, R6, _VLAN_TCI, 4), store(R9, 20, R2, 2), load(R2, R6, _VLAN_PROTO, 4), store(R9, 22, R2, 2),
-        Label("bare"), store(R9, 24, by.who, 2), store(R9, 26, kind, 1),
+        Label("bare"), store(R9, 24, who, 2), store(R9, 26, kind, 1),
         move(R2, R8), compute(R2, ">>", 16), store(R9, 27, R2, 1),
         call(Helper.PROCESSOR), store(R9, 28, R0, 4),
         jump_if(R7, "==", 0, "written"),
@@ -119,14 +175,14 @@ def _write(by: Recorder, kind: int) -> list[Line]:
         Label("written"), move(R1, R9), move(R2, 0), call(Helper.RING_SUBMIT)]
 
 
-def _onward(by: Recorder, kind: int) -> list[Line]:
+def _onward(base: int, kind: int) -> list[Line]:
     """What is left of the function's end: see `Bpf.finish`."""
     if kind == FORWARD_KIND:
         return [load(R7, R6, _CLASS, 4), store(R6, _CLASS, 0, 4), store(R6, CB, R7, 2),
-                compute(R7, "+", by.base), move(R1, R6), *tail_call(_SLOTS, R7),
+                compute(R7, "+", base), move(R1, R6), *tail_call(_SLOTS, R7),
                 *_counted(int(Dropped.UNWIRED)), leave(DROP)]
     if kind == FLOOD_KIND:
-        return [move(R1, R6), *tail_call(_SLOTS, by.base + FLOOD_SLOT), *_counted(int(Dropped.UNWIRED)), leave(DROP)]
+        return [move(R1, R6), *tail_call(_SLOTS, base + FLOOD_SLOT), *_counted(int(Dropped.UNWIRED)), leave(DROP)]
     if kind == HOST_KIND:
         return [store(R6, _CLASS, 0, 4), *_counted(HANDED), leave(PASS)]
     return [*(_counted(PUNTED) if kind == PUNT_KIND else []), leave(DROP)]
@@ -139,10 +195,11 @@ def _counted(number: int) -> list[Line]:
             store(R0, 8 * number, R2), Label(f"counted{number}")]
 
 
-def _load(name: str, lines: list[Line], maps: list[Map]) -> Program:
+def _load(name: str, lines: list[Line], loaded: BpfLoaded, watchers: list[Watcher]) -> Program:
     spec = ProgramSpec(name, ProgramKind.SCHED_CLS, assemble(*lines), "Dual BSD/GPL",
                        expected_attach_type=AttachType.TCX_INGRESS)
-    return Program.load(spec, maps)
+    rings = [found for watcher in watchers for found in (watcher.ring, watcher.lost)]
+    return Program.load(spec, [loaded.slots, loaded.maps["@drops"], *rings])
 
 
-__all__ = ["ARRIVAL", "HEAD", "Recorder", "arrive", "record"]
+__all__ = ["ARRIVAL", "HEAD", "Watcher", "arm"]

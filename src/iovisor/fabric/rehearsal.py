@@ -156,7 +156,7 @@ class Rehearsal:
 
     def _tags(self, stage: str) -> tuple[str, str]:
         """Of the program behind the door, and of the twin's."""
-        with Program.from_id(self.instance.behind(self.instance.door(stage))) as program:
+        with Program.from_id(self.instance.runs(stage)) as program:
             live = program.info().tag
         return live, self._kernel.programs[self.instance.loaded.stages[stage]].info().tag
 

@@ -135,7 +135,8 @@ def commit(network: Network, plan: Plan) -> None:
             beside.close()
         formers, gone = _become(network, plan, names, beside)
         network.generation = generation
-        network._write()
+        went_on = plan.heirs.values()
+        network._write([join for at, join in old_joins.items() if join.edge is not None and at not in went_on])
         _take_down(network, beside, formers, gone, old_joins, conversions)
 
 
@@ -189,7 +190,7 @@ def _devices(network: Network, plan: Plan, undo: ExitStack) -> list[Join]:
     devices, there = network._devices, network.joins.values()
     fresh = {at: join for at, join in plan.joins.items() if join.peer is None and join.edge is None}
     undo.callback(devices.remove, fresh.values(), there)
-    devices.prepare(fresh)
+    devices.prepare(fresh, lambda: network._write(fresh.values()))
     for at, former in plan.heirs.items():
         was, join = network.joins[former], plan.joins[at]
         if was.attachment != join.attachment and join.absence is None:
@@ -321,9 +322,6 @@ def _take_down(network: Network, beside: Beside, formers: list[Instance], gone: 
             upgrade.finish(instance, old, found)
     for former in formers:
         instance = network.instances[former.name]
-        if former.taps:
-            instance.taps = former.taps
-            instance.settle(network._inline(instance))
         former.retreat()
         instance.prune()
     for instance in gone:

@@ -53,7 +53,7 @@ from ..kernel.assembler import (
     store,
     tail_call,
 )
-from ..language.addresses import mac_address
+from ..language.addresses import mac_address, mac_text
 from ..language.verdicts import Dropped
 from . import edges
 from .attachments import Share
@@ -116,12 +116,13 @@ def _claim(program: Program) -> Claim | None:
     return Claim("", "", 0) if name.startswith("entry") and name[5:].isdigit() else None
 
 
-def check(wanted: Claim, index: int, namespace: NetworkNamespace | None, leaving: Collection[str] = ()) -> int:
-    """The revision at which nobody has what is wanted, but ports of the same network that are `leaving`; ValueError
-    naming who has."""
+def check(wanted: Claim, index: int, namespace: NetworkNamespace | None,
+          leaving: Collection[str] | None = ()) -> int:
+    """The revision at which nobody has what is wanted, but ports of the same network that are `leaving` (None: any);
+    ValueError naming who has."""
     others, revision = claims(index, namespace)
     for other in others:
-        if other.group == wanted.group and other.port in (wanted.port, *leaving):
+        if other.group == wanted.group and (leaving is None or other.port in (wanted.port, *leaving)):
             continue
         if wanted.share is None and other.share is None:
             raise ValueError(f"{wanted.port}: device {index} is attached to {other.holder} already")
@@ -189,6 +190,18 @@ def output(edge: Edge, count: Count, share: Share) -> Program:
         leave(), Label("foreign"), *edges.dropped(Dropped.FOREIGN)), count.maps)
 
 
+def leaves(frame: bytes, share: Share) -> bytes | None:
+    """The reference of `output`: a frame as it leaves the device, None if it is not of the share."""
+    tagged = int.from_bytes(frame[12:14], "big") in _TAGS
+    vlan = int.from_bytes(frame[14:16], "big") & 0xfff if tagged else 0
+    if share.macs and mac_text(int.from_bytes(frame[6:12], "big")) not in tuple(share.macs):
+        return None
+    if share.access:
+        (only,) = share.vlans
+        return None if tagged else frame[:12] + b"\x81\0" + only.to_bytes(2, "big") + frame[12:]
+    return frame if (vlan in tuple(share.vlans) if share.vlans else vlan == 0) else None
+
+
 def _tag_of_frame() -> list[Line]:
     """R9: whether there is a tag beside the bytes; R8: its VLAN, 0 if none."""
     return [move(R8, 0), load(R9, R6, _TAGGED, 4), jump_if(R9, "==", 0, "untagged"),
@@ -216,4 +229,4 @@ def _untag(share: Share) -> list[Line]:
     return [move(R1, R6), call(Helper.VLAN_POP)] if share.access else []
 
 
-__all__ = ["Claim", "arrive", "check", "claims", "entry", "output"]
+__all__ = ["Claim", "arrive", "check", "claims", "entry", "leaves", "output"]

@@ -19,6 +19,7 @@ starves honest trees that are not balanced, and a thousand frames a second have 
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import dataclass
 
 from ..kernel import Map, MapKind, MapSpec, possible_cpus
@@ -26,6 +27,7 @@ from .pins import Pins
 
 _ACCOUNT = struct.Struct("<QQQ")            # due, nanoseconds a copy, nanoseconds it may be overdrawn
 _ONLY = bytes(4)
+CHEAPER = 3                     # a copy for a device is charged an eighth
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,30 @@ class Budget:
         _, each, most = _ACCOUNT.unpack((self.map.lookup_per_cpu(_ONLY) or [bytes(_ACCOUNT.size)])[0])
         return Storm(1_000_000_000 // each, most // each) if each else Storm(0, 1)
 
+    def purse(self, processor: int) -> Purse:
+        """What a CPU may spend from now on, to be spent in thought."""
+        due, each, most = _ACCOUNT.unpack((self.map.lookup_per_cpu(_ONLY) or [bytes(_ACCOUNT.size)])[processor])
+        return Purse(max(due - time.monotonic_ns(), 0), each, most)
+
     def close(self) -> None:
         self.map.close()
 
 
-__all__ = ["Budget", "Storm"]
+@dataclass
+class Purse:
+    """The account of a CPU at a moment that does not pass: how far ahead of the clock it is, in nanoseconds, what a
+    copy costs, and how far ahead it may be."""
+
+    ahead: int
+    each: int
+    most: int
+
+    def pay(self, whole: bool) -> bool:
+        """Charge a copy for a function (`whole`) or for a device; whether the account was overdrawn before."""
+        if self.ahead > self.most:
+            return True
+        self.ahead += self.each if whole else self.each >> CHEAPER
+        return False
+
+
+__all__ = ["CHEAPER", "Budget", "Purse", "Storm"]

@@ -11,28 +11,37 @@ the memory the flood program reads; where the record of joins or the reference s
 `Disagreement`, and prints it first.
 
 What the fabric keeps with a packet is kept here: metadata, hops, and the tail calls made, because a walk that nears the
-kernel's limit goes around the recirculation device and on behind those that wait there already.  Not shown is what is
-not the packet's own: a device that is down, a full backlog, a budget for copies that others have spent, aggregates
-of 64 kB, and unfinished checksums.
+kernel's limit goes around the recirculation device and on behind those that wait there already.  What the fabric does
+at the edges is done here: what is longer than a device's MTU is dropped, and so is what a share may not send; copies
+are charged to the budget as it stands now, on the CPU of the trace, and refused when it is overdrawn.  What comes to
+the device of a share is taken for one of its frames, as its port sees it.
+
+Not shown is what is not the packet's own: a device that goes down, a full backlog, what others spend of the budget
+meanwhile, aggregates of 64 kB, and unfinished checksums.
 """
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..kernel.interfaces import Interface
 from ..language.packet import Packet
 from ..language.verdicts import DROP_KIND, FLOOD_KIND, FORWARD_KIND, HOST_KIND, KINDS, PUNT_KIND, Dropped
 from ..targets.bpf import FLOOD_SLOT
 from ..wire.dissection import changes
-from . import edges, itinerary
+from . import edges, itinerary, shares
+from .attachments import Share
+from .edges import Edge
 from .explanation import Line
 from .instance import EGRESS, HOOK, INGRESS, Instance
 from .joins import Join, PortRef
 from .rehearsal import Answer, Moment, Rehearsal, check
+from .storm import Budget
 
 MOST = 1000                     # hops of a trace
+TAGS = (b"\x81\x00", b"\x88\xa8")
 
 
 @dataclass(frozen=True)
@@ -148,11 +157,12 @@ class Walker:
 class Walk:
     """Follows a packet; its result is `trace`."""
 
-    def __init__(self, instances: Mapping[str, Instance], joins: Mapping[PortRef, Join],
-                 packet: Packet | bytes, at: PortRef) -> None:
+    def __init__(self, instances: Mapping[str, Instance], joins: Mapping[PortRef, Join], packet: Packet | bytes,
+                 at: PortRef, budget: Budget, device: Callable[[int], Interface | None]) -> None:
+        """`device` finds one as it is now."""
         frame = bytes(packet)
         check(frame)
-        self._instances, self._joins = instances, joins
+        self._instances, self._joins, self._budget, self._device = instances, joins, budget, device
         self.trace = Trace(self._name(at), frame)
         self._rehearsals: dict[str, Rehearsal] = {}
         self._waiting: deque[tuple[str, PortRef, Walker]] = deque()
@@ -161,6 +171,7 @@ class Walk:
     def follow(self) -> Trace:
         """The whole way."""
         self._moment = Moment()
+        self._purse = self._budget.purse(self._moment.processor)
         try:
             self._enter(self._at, Walker(self.trace.frame, bytes(16), 0, 0, -1, ""))
             while self._waiting:
@@ -191,7 +202,7 @@ class Walk:
             join = self._joins.get(to)
             if not self._wired(instance, INGRESS, to, number, onward):
                 return
-            if instance.has_egress and (join is None or join.edge is None or join.edge.peer):
+            if instance.has_egress and (join is None or join.inline):
                 self._egress(to, onward)
             else:
                 self._cross(to, onward)
@@ -258,7 +269,15 @@ class Walk:
         """Out of a port that is wired: a device, or the next function."""
         join, instance = self._joins[at], self._instances[at.instance]
         if join.edge is not None:
-            if instance.has_egress and not join.edge.peer:
+            if isinstance(join.attachment, Share):
+                left = shares.leaves(walker.frame, join.attachment)
+                if left is None:
+                    self._end(walker.cause, "dropped", "fabric", Dropped.FOREIGN.name, walker.frame)
+                    return
+                walker = replace(walker, frame=left)
+            if self._too_long(join.edge, walker, walker.cause):
+                return
+            if instance.has_egress and not join.inline:
                 self._hook(at, walker)
             else:
                 self._out(at, walker, walker.cause)
@@ -283,7 +302,12 @@ class Walk:
             copies += 1
             to = PortRef(at.instance, port)
             copied = replace(walker, way=f"flooded out of {self._name(to)}", made=0)
-            if wire:
+            edge, overdrawn = self._joins[to].edge, self._purse.pay(bool(wire))
+            if wire and overdrawn:
+                self._end(number, "dropped", "fabric", Dropped.STORM.name, walker.frame)
+            elif not wire and edge is not None and self._too_long(edge, walker, number):
+                continue
+            elif wire:
                 self._waiting.append((EGRESS if instance.has_egress else "", to, copied))
             elif instance.has_egress:
                 self._hook(to, copied)
@@ -295,15 +319,27 @@ class Walk:
     def _out(self, at: PortRef, walker: Walker, number: int) -> None:
         edge = self._joins[at].edge
         index = 0 if edge is None else edge.index
-        self._end(number, "out", self._name(at), f"device {index}", walker.frame, index)
+        there = self._device(index)
+        down = "" if there is not None and there.up else ", which is down"
+        self._end(number, "out", self._name(at), f"device {index}{down}", walker.frame, index)
+
+    def _too_long(self, edge: Edge, walker: Walker, number: int) -> bool:
+        """Whether a frame is longer than a device takes, now; the outer tag does not count."""
+        length = len(walker.frame) - edges.ETHERNET - (4 if walker.frame[12:14] in TAGS else 0)
+        there = self._device(edge.index) if edge.mtu and length > edge.mtu else None
+        if there is None or length <= there.mtu:
+            return False
+        self._end(number, "dropped", "fabric", Dropped.TOO_LONG.name, walker.frame)
+        return True
 
     def _wired(self, instance: Instance, stage: str, to: PortRef, number: int, walker: Walker) -> bool:
         """Whether the kernel's slot for a port holds a program; if not, the packet ends."""
         wired = instance.behind(instance.exit(to.port, stage)) != 0
-        if wired != (to in self._joins):
+        joined = to in self._joins and self._joins[to].absence is None
+        if wired != joined:
             self.trace.disagreements.append(Disagreement(number, f"the kernel has {'a' if wired else 'no'} program for "
                                                          f"{to}, which is {'not ' if wired else ''}joined"))
-        if not (wired and to in self._joins):
+        if not (wired and joined):
             self._end(number, "dropped", to.instance, Dropped.UNWIRED.name, walker.frame)
             return False
         return True

@@ -15,7 +15,8 @@ The ring is bounded.  What does not fit is not recorded, counted in `lost`, and 
 costs a network nothing but time.  `close` brings the former programs back; so does the death of the process, for the
 kernel empties program arrays nobody holds.
 
-An instance is watched by one watch at a time.  Instances added later are not watched.  Records of one CPU are in order.
+Any number of watches look at an instance at a time; so they do at what a revision puts in its place.  Instances added
+later are not watched.  Records of one CPU are in order.
 """
 from __future__ import annotations
 
@@ -34,9 +35,9 @@ from ..language.verdicts import DROP_KIND, FORWARD_KIND, KINDS
 from ..wire.dissection import dissect
 from . import grace, recorders
 from .filters import Filter
-from .instance import INGRESS, Instance, Tap
+from .instance import INGRESS, Instance
 from .joins import PortRef
-from .recorders import ARRIVAL, HEAD, Recorder
+from .recorders import ARRIVAL, HEAD, Watcher
 
 SNAP = 128                      # bytes of a packet that are recorded
 ROOM = 1 << 20                  # bytes of the ring
@@ -90,7 +91,7 @@ class Watch:
         self.filter, self.snap, self._port, self._inline = wanted, snap, port, inline
         self._arrivals = arrivals
         self._final: int | None = None                      # what was lost, once it is closed
-        self._opened: list[Instance] = []
+        self._opened: list[tuple[Instance, Watcher]] = []
         self._whose: list[tuple[Instance, str]] = []
         self._epoch = time.time_ns() - time.monotonic_ns()
         with ExitStack() as undo:
@@ -105,33 +106,33 @@ class Watch:
     # -- the kernel's side ------------------------------------------------------------------------------------------
 
     def _start(self, instance: Instance) -> None:
-        """Load an instance's programs with the branch, and what it leads to."""
-        if instance.loaded.watches:
-            raise ValueError(f"{instance.name} is watched already: one watch at a time")
+        """Let an instance's programs show what they do to this watch, too."""
         kinds, reason = self._kinds(instance)
         if not kinds:
             return
-        self._opened.append(instance)
-        loaded = instance.loaded
-        for stage in loaded.stages:
-            recorder = Recorder(loaded.slots, loaded.bases[stage], loaded.maps["@drops"], self._ring_map, self._lost,
-                                len(self._whose), self.snap, self._port, reason, tuple(self.filter.tests()))
+        who = {}
+        for stage in instance.loaded.stages:
+            who[stage] = len(self._whose)
             self._whose.append((instance, stage))
-            array = loaded.watches[stage] = Map.create(MapSpec("watch", MapKind.PROGRAM_ARRAY, 4, 4, len(KINDS)))
-            for kind in kinds:
-                with recorders.record(recorder, kind) as program:
-                    array.store(kind.to_bytes(4, "little"), program)
-            if self._arrivals and stage == INGRESS:
-                behind = Map.create(MapSpec("tap", MapKind.PROGRAM_ARRAY, 4, 4, 1))
-                instance.taps[stage] = Tap(recorders.arrive(recorder, behind), behind)
-        self._reload(instance)
+        watcher = Watcher(self._ring_map, self._lost, who, self.snap, self._port, reason, tuple(self.filter.tests()),
+                          frozenset(kinds), self._arrivals)
+        instance.watchers.append(watcher)
+        self._opened.append((instance, watcher))
+        self._rearm(instance)
 
-    def _reload(self, instance: Instance) -> None:
-        """Programs with the branch if it is watched now, without it if it is not, behind its doors."""
+    def _rearm(self, instance: Instance) -> None:
+        """Let what stands behind the functions, and in their doors, be what the watchers of the instance want."""
+        before = bool(instance.loaded.watches)
+        gone = recorders.arm(instance)
         instance.wake()
-        instance.loaded.configured()
+        if bool(instance.loaded.watches) != before:             # with the branch if somebody watches, without it if not
+            instance.loaded.configured()
         instance.settle(self._inline(instance))
         instance.rest()
+        if gone:
+            grace.wait()
+            for found in gone:
+                found.close()
 
     def _kinds(self, instance: Instance) -> tuple[list[int], int]:
         """The verdicts that are recorded, and the number of the reason that is, or -1."""
@@ -142,18 +143,12 @@ class Watch:
         return ([DROP_KIND], numbers[self.filter.reason]) if self.filter.reason in numbers else ([], -1)
 
     def _stop(self) -> None:
-        """Bring the programs without the branch back."""
-        for instance in self._opened:
-            arrays, instance.loaded.watches = list(instance.loaded.watches.values()), {}
-            taps, instance.taps = list(instance.taps.values()), {}
-            if not instance.closed:
-                self._reload(instance)
-                grace.wait()
-            for array in arrays:
-                array.close()
-            for tap in taps:
-                tap.program.close()
-                tap.behind.close()
+        """Let the programs show this watch nothing more."""
+        for instance, watcher in self._opened:
+            if watcher in instance.watchers:
+                instance.watchers.remove(watcher)
+                if not instance.closed:
+                    self._rearm(instance)
         self._opened.clear()
 
     # -- reading ----------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Wiring:
         self.instances: dict[str, Instance] = {}
         self.joins: dict[PortRef, Join] = {}
         self.generation = 0                                 # how many revisions there have been
-        self._leaving_ports: set[str] = set()               # whose devices are about to be others'
+        self._leaving_ports: set[str] | None = set()               # whose devices are about to be others'
         self._touched: set[Instance] = set()                # what may have descriptors to give back
         with ExitStack() as undo:
             self._account = Account(pins)
@@ -93,12 +93,14 @@ class Wiring:
         with rcu.expedited():
             for at in ports:
                 self._shut(at)
-                join = gone[at] = self.joins.pop(at)
+                join = gone[at] = self.joins[at]
                 if join.wire:
                     self._around.give(join.wire)
             if any(join.edge is not None for join in gone.values()):
-                grace.wait()                    # until then packets are still counted
+                grace.wait()                    # until then packets are still counted, and copies come to the hooks
             for at, join in gone.items():
+                self._unhook(at)
+                del self.joins[at]
                 if join.edge is not None:
                     received, sent = self._passed(at, join)
                     self._account.kept["received"] += received.packets
@@ -111,20 +113,31 @@ class Wiring:
         # First of all nothing is led to the device: without its hook a copy would leave past the function's egress.
         instance.member(at.port, 0)
         instance.lead(at.port, None)
+        hooks = [link for link in join.links
+                 if instance.has_egress and link.info().attach_type == Direction.EGRESS]
+        for link in join.links:
+            if link not in hooks:
+                link.close()
+        join.links[:] = hooks
+        if join.edge is not None:
+            self._pins.unpin(join.pin(at, Direction.INGRESS))
+
+    def _unhook(self, at: PortRef) -> None:
+        """Take away what stands at the egress hook of a port that is shut, once no copy is on its way there."""
+        join = self.joins[at]
         for link in join.links:
             link.close()
         join.links.clear()
         if join.edge is not None:
-            for direction in Direction:
-                self._pins.unpin(join.pin(at, direction))
+            self._pins.unpin(join.pin(at, Direction.EGRESS))
 
     def _passed(self, at: PortRef, join: Join) -> tuple[Traffic, Traffic]:
         """What a port received and sent since it was joined."""
         received, sent = self._instance(at.instance).counters.read(at.port, join.bank)
         return received - join.before[0], sent - join.before[1]
 
-    def _open(self, at: PortRef) -> None:
-        """Lead packets from a device to a port and back."""
+    def _open(self, at: PortRef, hooks: list[tuple[Link, PortRef]] | None = None) -> None:
+        """Lead packets from a device to a port and back.  With `hooks`, an egress hook that is there is only noted."""
         instance, join = self._instance(at.instance), self.joins[at]
         self._queue(at)
         with rcu.expedited():
@@ -134,8 +147,13 @@ class Wiring:
                 return
             assert join.edge is not None
             if instance.has_egress:
-                with self._leaving(at) as leaving:
-                    join.links.append(self._tcx(at, leaving, join.edge.index, Direction.EGRESS))
+                there = None if hooks is None else self._pins.found(join.pin(at, Direction.EGRESS), join.edge.index)
+                if there is not None and hooks is not None:
+                    hooks.append((there, at))
+                    join.links.append(there)
+                else:
+                    with self._leaving(at) as leaving:
+                        join.links.append(self._tcx(at, leaving, join.edge.index, Direction.EGRESS))
                 self._copy_to(at)
             door, count = instance.door(INGRESS), self._received(at)
             if isinstance(join.attachment, Device):

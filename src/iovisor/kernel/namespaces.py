@@ -60,29 +60,29 @@ class NetworkNamespace(Descriptor):
 
         KernelError: EEXIST the name is taken, EPERM no CAP_SYS_ADMIN.
         """
-        if name is None:
-            return cls(_in_thread(_unshare))
+        made = cls(_in_thread(_unshare))
+        if name is not None:
+            try:
+                made.give_name(name)
+            except BaseException:
+                made.close()
+                raise
+        return made
+
+    def give_name(self, name: str) -> None:
+        """Name an anonymous one: from here on it lives until `delete`. KernelError EEXIST: the name is taken."""
         path = _path(name)
         _prepare_directory()
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
         except FileExistsError:
             raise KernelError(errno.EEXIST, "namespace create", name) from None
-
-        def build() -> int:
-            fd = _unshare()
-            try:
-                _mount(_OWN, str(path), _MS_BIND)
-            except BaseException:
-                os.close(fd)
-                raise
-            return fd
-
         try:
-            return cls(_in_thread(build), name)
+            _mount(f"/proc/self/fd/{self.fd}", str(path), _MS_BIND)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+        self.name = name
 
     @classmethod
     def open(cls, name: str) -> Self:

@@ -71,6 +71,13 @@ class Tap(Descriptor):
                 raise KernelError(error.errno or 0, "tap create", name) from None
         return cls(fd, given[:16].rstrip(b"\0").decode())
 
+    def persist(self) -> None:
+        """Let the device stay when the last descriptor is closed."""
+        try:
+            fcntl.ioctl(self.fd, _SET_PERSISTENT, 1)
+        except OSError as error:
+            raise KernelError(error.errno or 0, "tap persist", self.name) from None
+
     def read(self) -> bytes | None:
         """The next frame the stack sent, None if there is none now."""
         try:

@@ -6,10 +6,11 @@ loaded against them.  No compilation happens here, so the second instance of a k
 *Bare* instances answer the verdict itself, for tests and measurements.  Others are joined to what comes next through
 `slots`, one program array, because each array is a descriptor that must stay open:
 
-    first stage: a slot a port, FLOOD_SLOT | second stage: a slot a port | ... | a *door* a stage
+    first stage: a slot a port, FLOOD_SLOT | second stage: a slot a port | ... | a *door* a stage | one behind it
 
 A stage finds its part by the number in its configuration, which the verifier folds.  Doors are for those who lead
-packets here: they hold the stage's own program, so a new one takes over by one slot write.
+packets here: they hold the stage's own program, so a new one takes over by one slot write.  Who stands in a door to
+look at what comes in goes on to the slot behind it.
 """
 from __future__ import annotations
 
@@ -180,6 +181,10 @@ class BpfLoaded:
             program.close()
         self.slots.close()
 
+    def behind(self, stage: str) -> int:
+        """The slot behind a stage's door."""
+        return self.doors[stage] + len(self.stages)
+
     @property
     def slots(self) -> Map:
         """What the stages go on to, and their doors."""
@@ -296,7 +301,7 @@ def slots(stages: Sequence[str], ports: int) -> tuple[dict[str, int], dict[str, 
     bases, end = {}, 0
     for stage in stages:
         bases[stage], end = end, end + (ports if end else FLOOD_SLOT + 1)
-    return bases, {stage: end + number for number, stage in enumerate(stages)}, end + len(stages)
+    return bases, {stage: end + number for number, stage in enumerate(stages)}, end + 2 * len(stages)
 
 
 def parse_event(function: Function, record: bytes) -> tuple[int, Record, Packet]:
