@@ -481,9 +481,15 @@ class Path(Function):
         elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
             ends = pkt.parse(Ends)
             addresses = 2 * WORD - inner.src - inner.dst + source + destination
-            change_ends(pkt, message, ends, way.protocol, addresses, way.real_port, way.own_port, 0)
+            change_ends(pkt, message, ends, self.summed(way), addresses, way.real_port, way.own_port, 0)
         pkt.rewrite(inner, under=None, src=source, dst=destination)
         pkt.rewrite(ip, under=None, src=destination if way.own_slot != 0 else ip.src, dst=source)
+
+    def summed(self, way: Way) -> int:
+        """The quoted protocol, if its checksum is quoted too: what lies behind the message's end is not of it."""
+        if way.protocol == IpProtocol.TCP and way.length < way.about + 18:
+            return 0
+        return way.protocol
 
     def requote6(self, pkt: Packet, ip: IPv6Halves, way: Way) -> None:
         """The same.  Sums are kept from falling below zero by multiples of 0xffff, which count as nothing."""
@@ -503,7 +509,7 @@ class Path(Function):
             change_query(message, query, addresses, way.own_port | way.real_port, more)
         elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
             ends = pkt.parse(Ends)
-            change_ends(pkt, message, ends, way.protocol, addresses, way.real_port, way.own_port, more)
+            change_ends(pkt, message, ends, self.summed(way), addresses, way.real_port, way.own_port, more)
         else:
             message.checksum = finish((~message.checksum & 0xffff) + more)
         pkt.rewrite(inner, under=None, source_upper=way.real_upper, source_lower=way.real_lower,
