@@ -11,7 +11,6 @@ from iovisor.cli.watching import busiest
 from iovisor.control import access, watching
 from iovisor.control.api import application
 from iovisor.control.platform import Platform
-from iovisor.control.problems import Conflicting
 from iovisor.control.views import Look
 from iovisor.wire.described import described
 from tests.control.asking import ROOT, ask
@@ -87,8 +86,17 @@ def test_packets_are_watched_as_they_go_by(shop: tuple[FastAPI, Platform, Place]
         assert until(three)
         assert {(one["at"].partition(":")[0], one["kind"]) for one in found} == {("wall", "drop")}  # type: ignore[attr-defined]
         assert "udp(src=1000, dst=53)" in str(found[0]["packet"]) and len(found) == 3
-        with pytest.raises(Conflicting, match="watched already"), watching.watch(look, {}):
-            pass
+        with watching.watch(look, {"verdict": "forward"}) as other:         # two look at once, each for what it asked
+            send(at, "udp 10.0.0.1:1000 > 10.0.0.2:53", 1)
+            send(at, "udp 10.0.0.1:1000 > 10.0.0.2:80", 1)
+            passed: list[dict[str, object]] = []
+
+            def both() -> bool:
+                found.extend(map(watching.told, read()))
+                passed.extend(map(watching.told, other()))
+                return len(found) >= 4 and len(passed) >= 1
+            assert until(both)
+            assert {one["kind"] for one in found} == {"drop"} and "drop" not in {one["kind"] for one in passed}
     answer = ask(app, "GET", f"{HERE}/watch?verdict=drop", peer=ROOT)
     assert answer.kind.startswith("text/event-stream") and answer.raw.startswith(b": watching\n\n")
     for query, status in (("verdict=fly", 422), ("function=none", 422), ("address=nowhere", 422), ("vlan=9999", 422)):
