@@ -348,6 +348,8 @@ def page(host: NetworkNamespace, address: str, patience: float = 5) -> str:
 def serving(host: NetworkNamespace, text: str) -> Iterator[None]:
     """A web server with one page."""
     class Page(BaseHTTPRequestHandler):
+        timeout = 5.0                   # who asks may be stopped half way, and nobody is to wait for the rest
+
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(text)))
@@ -356,7 +358,11 @@ def serving(host: NetworkNamespace, text: str) -> Iterator[None]:
 
         def log_message(self, format: str, *args: Any) -> None:
             """Nobody reads it."""
-    with host.run(lambda: ThreadingTCPServer(("", 80), Page)) as server:
+    class Server(ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with host.run(lambda: Server(("", 80), Page)) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
