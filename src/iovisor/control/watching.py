@@ -19,7 +19,7 @@ from ..language.addresses import mac_address
 from ..wire.described import BROADCAST, described
 from ..wire.dissection import dissect, text
 from .attachments import mac_of
-from .problems import Conflicting, Refused, Wrong
+from .problems import Refused, Wrong
 from .views import Look
 
 EVERY = 0.2                     # seconds between two looks
@@ -35,8 +35,6 @@ def watch(look: Look, wanted: Mapping[str, Any]) -> Iterator[Any]:
         asked = Filter(**wanted)
         opened: Watch = look.ask(lambda running: running.watch(asked))
     except ValueError as error:
-        if "already" in str(error):
-            raise Conflicting(str(error)) from error
         raise Refused.at(str(error), ("filter",)) from error
 
     def read() -> list[Seen]:
@@ -106,8 +104,6 @@ def capture(look: Look, port: str, seconds: float, packets: int) -> Iterator[byt
         opened = look.ask(lambda running: running.capture(at, path))
     except ValueError as error:
         Path(path).unlink()
-        if "already" in str(error):
-            raise Conflicting(str(error)) from error
         raise Refused.at(str(error), ("port",)) from error
     return _captured(look, opened, path, seconds, packets)
 
