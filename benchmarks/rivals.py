@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from iovisor.fabric import Edge, Network
 from iovisor.functions.firewall import Firewall
+from iovisor.functions.nat import Nat
 from iovisor.functions.router import Router
 from iovisor.functions.switch import Switch
 from iovisor.testing.lab import Host, Lab
@@ -23,12 +24,13 @@ Contender = Callable[[Lab, list[Host]], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Rivals:
-    """Ours and theirs; `routed` if the hosts are on networks of their own."""
+    """Ours and theirs; `routed` if the hosts are on networks of their own; bars other than 1, by metric."""
 
     name: str
     ours: Contender
     theirs: Contender
     routed: bool
+    bars: dict[str, float] = field(default_factory=dict)
 
 
 def settle(host: Host, number: int) -> None:
@@ -100,16 +102,19 @@ def places(count: int) -> list[tuple[str, int]]:
     return [(f"198.18.{n >> 8 & 255}.{n & 255}", 1024 + n % 50_000) for n in range(count - 1)]
 
 
+def rules(count: int) -> list[dict[str, Any]]:
+    """So many rules, the last of which accepts."""
+    return [{"action": "drop", "protocol": "tcp", "destination": place, "destination_ports": port}
+            for place, port in places(count)] + [{"action": "accept", "direction": "out"}]
+
+
 def firewalled(count: int) -> Contender:
     """Our router behind our firewall, with so many rules."""
-    rules: list[dict[str, Any]] = [
-        {"action": "drop", "protocol": "tcp", "destination": place, "destination_ports": port}
-        for place, port in places(count)] + [{"action": "accept", "direction": "out"}]
-
     @contextmanager
     def joined(lab: Lab, hosts: list[Host]) -> Iterator[None]:
         with Network("measured", namespace=lab.namespace) as net:
-            net.add("firewall", Firewall(rules=rules, most_rules=max(count, 1024), most_classes=max(2 * count, 1024)))
+            net.add("firewall", Firewall(rules=rules(count), most_rules=max(count, 1024),
+                                         most_classes=max(2 * count, 1024)))
             net.add("router", router(hosts))
             net.link("firewall:outside", "router:0")
             net.attach("firewall:inside", Edge(hosts[0].index))
@@ -120,13 +125,13 @@ def firewalled(count: int) -> Contender:
 
 def filtered(count: int) -> Contender:
     """The kernel's router and nftables, the same rules in the same order behind its connection tracking."""
-    rules = "\n".join(f"ip daddr {place} tcp dport {port} drop" for place, port in places(count))
+    dropping = "\n".join(f"ip daddr {place} tcp dport {port} drop" for place, port in places(count))
     text = f"""table ip filter {{
 chain forward {{
 type filter hook forward priority 0; policy drop;
 ct state established,related accept
 ct state invalid drop
-{rules}
+{dropping}
 iifname "to-one" accept
 }}
 }}
@@ -143,9 +148,63 @@ iifname "to-one" accept
     return joined
 
 
+# -- translation ------------------------------------------------------------------------------------------------------
+
+
+MASQUERADE = """table ip translation {
+chain leaving {
+type nat hook postrouting priority srcnat;
+oifname "to-two" masquerade
+}
+}
+"""
+
+
+@contextmanager
+def translated(lab: Lab, hosts: list[Host]) -> Iterator[None]:
+    """Our router, and nat behind it: the inside is seen as the router's own address there."""
+    with Network("measured", namespace=lab.namespace) as net:
+        net.add("router", router(hosts))
+        net.add("nat", Nat(addresses=["10.1.1.1"]))
+        net.link("router:1", "nat:inside")
+        net.attach("router:0", Edge(hosts[0].index))
+        net.attach("nat:outside", Edge(hosts[1].index))
+        yield
+
+
+def masquerading(contender: Contender) -> Contender:
+    """One of the kernel's, with nftables' masquerade."""
+    @contextmanager
+    def joined(lab: Lab, hosts: list[Host]) -> Iterator[None]:
+        with contender(lab, hosts):
+            lab.namespace.execute(["nft", "-f", "-"], input=MASQUERADE, text=True, check=True)
+            try:
+                yield
+            finally:
+                lab.namespace.execute(["nft", "flush", "ruleset"], check=True)
+    return joined
+
+
+@contextmanager
+def protected(lab: Lab, hosts: list[Host]) -> Iterator[None]:
+    """All three of ours: firewall, router, nat."""
+    with Network("measured", namespace=lab.namespace) as net:
+        net.add("firewall", Firewall(rules=rules(100)))
+        net.add("router", router(hosts))
+        net.add("nat", Nat(addresses=["10.1.1.1"]))
+        net.link("firewall:outside", "router:0")
+        net.link("router:1", "nat:inside")
+        net.attach("firewall:inside", Edge(hosts[0].index))
+        net.attach("nat:outside", Edge(hosts[1].index))
+        yield
+
+
 RIVALS = {
     "switching": Rivals("switch against bridge", switch, bridge, False),
     "routing": Rivals("router against routing", routed, routing, True),
     "filtering100": Rivals("router and firewall against routing and nftables, 100 rules", firewalled(100),
                            filtered(100), True),
-    "filtering10000": Rivals("the same, 10,000 rules", firewalled(10_000), filtered(10_000), True)}
+    "filtering10000": Rivals("the same, 10,000 rules", firewalled(10_000), filtered(10_000), True),
+    "translating": Rivals("router and nat against routing and masquerade", translated, masquerading(routing), True),
+    "protecting": Rivals("router, firewall and nat against routing, nftables (100 rules) and masquerade", protected,
+                         masquerading(filtered(100)), True, {"packets": 1.5})}

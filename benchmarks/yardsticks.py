@@ -85,8 +85,8 @@ class Course:
             there.settimeout(5)
             for _ in range(2):
                 here.sendto(b"x", (self.target, 9001))
-                there.recv(1)
-                there.sendto(b"x", (self.source, 9000))
+                _, seen = there.recvfrom(1)
+                there.sendto(b"x", seen)
                 here.recv(1)
         to = MACS[0] if self.routed else self.two.mac
         frame = bytes(ethernet(dst=to, src=self.one.mac) / ipv4(src=self.source, dst=self.target)
