@@ -440,5 +440,4 @@ class Acl(Function):
     @action
     def reset(self) -> None:
         """Set the counters to zero."""
-        for index, _ in list(self.hits.items()):
-            self.hits[index] = Count()
+        self.hits.clear()

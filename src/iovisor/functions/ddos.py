@@ -105,7 +105,6 @@ from iovisor.language import (
     Array,
     Config,
     ConfigError,
-    Count,
     Counter,
     Function,
     Hash,
@@ -571,5 +570,4 @@ class Ddos(Function):
     @action
     def reset(self) -> None:
         """Set the counters to zero."""
-        for index, _ in list(self.counts.items()):
-            self.counts[index] = Count()
+        self.counts.clear()

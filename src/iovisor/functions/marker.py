@@ -88,7 +88,6 @@ from typing import Any
 from iovisor.language import (
     Array,
     ConfigError,
-    Count,
     Counter,
     Function,
     Packet,
@@ -104,15 +103,11 @@ from iovisor.language import (
     u8,
 )
 from iovisor.parts.classifier import NONE, Classifier, ClassifierConfig
-from iovisor.parts.reading import IPv6Halves
-from iovisor.parts.selection import SelectionConfig, of_ipv4, of_ipv6
+from iovisor.parts.flow import internet, told
+from iovisor.parts.selection import SelectionConfig
 from iovisor.wire.dscp import Dscp, dscp_text
-from iovisor.wire.ethernet import Ethernet, EtherType
-from iovisor.wire.ipv4 import IPv4
-from iovisor.wire.vlan import Vlan
 
 CLASSES = 64
-TAGS = (EtherType.VLAN, EtherType.SERVICE_VLAN)
 
 
 class Reason(Reasons):
@@ -169,28 +164,13 @@ class Marker(Function):
 
     def ingress(self, pkt: Packet) -> Verdict:
         incoming = 1 if pkt.port == self.outside else 0
-        eth = pkt.parse(Ethernet)
-        kind = eth.type
-        if kind in TAGS:
-            kind = pkt.parse(Vlan).type
-        ip4, ip6 = None, None
-        source_upper, source_lower, destination_upper, destination_lower = 0, 0, 0, 0
-        dscp, protocol, first, second, readable = 0, 0, 0, 0, 0
-        if kind == EtherType.IPV4:
-            ip4 = pkt.peek(IPv4)
-        elif kind == EtherType.IPV6:
-            ip6 = pkt.peek(IPv6Halves)
-        if ip4 is not None:
-            require(ip4.version == 4 and ip4.ihl >= 5, Reason.MALFORMED)
-            source_lower, destination_lower, protocol, first, second, dscp, _ = of_ipv4(pkt, ip4)
-            readable = 1
-        if ip6 is not None:
-            require(ip6.version == 6, Reason.MALFORMED)
-            source_upper, source_lower = ip6.source_upper, ip6.source_lower
-            destination_upper, destination_lower = ip6.destination_upper, ip6.destination_lower
-            protocol, first, second, dscp, _ = of_ipv6(pkt, ip6)
-            readable = 1
-        if readable:
+        ip4, ip6, _ = internet(pkt)
+        require(ip4 is None or (ip4.version == 4 and ip4.ihl >= 5), Reason.MALFORMED)
+        require(ip6 is None or ip6.version == 6, Reason.MALFORMED)
+        if ip4 is not None or ip6 is not None:
+            (source_upper, source_lower, destination_upper, destination_lower, protocol, first, second, _, traffic,
+             _) = told(pkt, ip4, ip6)
+            dscp = traffic >> 2
             slot = self.rules.match(source_upper, source_lower, destination_upper, destination_lower, first, second,
                                     protocol | incoming << 8, dscp)
             mark = (self.mapped[dscp] if slot == NONE else self.marks[slot]) & 0x3f
@@ -220,5 +200,4 @@ class Marker(Function):
     @action
     def reset(self) -> None:
         """Set the counters to zero."""
-        for index, _ in list(self.counts.items()):
-            self.counts[index] = Count()
+        self.counts.clear()

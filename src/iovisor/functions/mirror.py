@@ -95,7 +95,6 @@ from typing import Any
 from iovisor.language import (
     Array,
     ConfigError,
-    Count,
     Counter,
     Function,
     Packet,
@@ -118,17 +117,15 @@ from iovisor.language import (
     u128,
 )
 from iovisor.parts.classifier import NONE, Classifier, ClassifierConfig
-from iovisor.parts.reading import IPv6Halves
-from iovisor.parts.selection import SelectionConfig, of_ipv4, of_ipv6
+from iovisor.parts.flow import internet, told
+from iovisor.parts.selection import SelectionConfig
 from iovisor.wire import checksum, gre, ipv4, ipv6
 from iovisor.wire.dscp import Dscp
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.gre import Erspan, Gre, GreWord
 from iovisor.wire.ipv4 import IpProtocol, IPv4
 from iovisor.wire.ipv6 import IPv6
-from iovisor.wire.vlan import Vlan
 
-TAGS = (EtherType.VLAN, EtherType.SERVICE_VLAN)
 COPIED, LOST = 0, 1                         # of each direction, in `counts`
 LEAST, FITTING, LONGEST = 128, 1_400, 1_900
 
@@ -236,31 +233,13 @@ class Mirror(Function):
 
     def asks_for(self, pkt: Packet, incoming: u8) -> bool:
         """Whether the filter means a packet; it means IP only."""
-        eth = pkt.peek(Ethernet)
-        if eth is None:
+        ip4, ip6, _ = internet(pkt)
+        if ip4 is None and ip6 is None:
             return False
-        kind = eth.type
-        pkt.skip(14)
-        if kind in TAGS:
-            inner = pkt.peek(Vlan)
-            if inner is not None:
-                kind = inner.type
-                pkt.skip(4)
-        if kind == EtherType.IPV4:
-            ip4 = pkt.peek(IPv4)
-            if ip4 is not None:
-                source, destination, protocol, first, second, dscp, _ = of_ipv4(pkt, ip4)
-                return self.asking.match(0, source, 0, destination, first, second, protocol | incoming << 8,
-                                         dscp) != NONE
-        elif kind == EtherType.IPV6:
-            ip6 = pkt.peek(IPv6Halves)
-            if ip6 is not None:
-                source_upper, source_lower = ip6.source_upper, ip6.source_lower
-                destination_upper, destination_lower = ip6.destination_upper, ip6.destination_lower
-                protocol, first, second, dscp, _ = of_ipv6(pkt, ip6)
-                return self.asking.match(source_upper, source_lower, destination_upper, destination_lower, first,
-                                         second, protocol | incoming << 8, dscp) != NONE
-        return False
+        (source_upper, source_lower, destination_upper, destination_lower, protocol, first, second, _, traffic,
+         _) = told(pkt, ip4, ip6)
+        return self.asking.match(source_upper, source_lower, destination_upper, destination_lower, first, second,
+                                 protocol | incoming << 8, traffic >> 2) != NONE
 
     def egress(self, pkt: Packet) -> Verdict:
         """Of a copy what is wanted, and a tunnel around it; all else goes as it is."""
@@ -336,5 +315,4 @@ class Mirror(Function):
     @action
     def reset(self) -> None:
         """Set the counters to zero."""
-        for index, _ in list(self.counts.items()):
-            self.counts[index] = Count()
+        self.counts.clear()

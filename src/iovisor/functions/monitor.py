@@ -90,7 +90,6 @@ from iovisor.language import (
     Array,
     Config,
     ConfigError,
-    Count,
     Counter,
     Function,
     Hash,
@@ -120,8 +119,7 @@ from iovisor.language import (
     u64,
 )
 from iovisor.parts.asking import arp_request
-from iovisor.parts.flow import FlowKey, behind4, behind6, mapped, selectors
-from iovisor.parts.reading import IPv6Halves
+from iovisor.parts.flow import FlowKey, internet, told
 from iovisor.wire import ipfix
 from iovisor.wire.arp import Arp, ArpOperation, answer, is_ethernet_ipv4
 from iovisor.wire.checksum import finish, finish_udp, of_ipv4, pseudo_ipv4
@@ -132,9 +130,7 @@ from iovisor.wire.ipv4 import IpProtocol, IPv4
 from iovisor.wire.offload import of_data
 from iovisor.wire.tcp import Tcp, TcpFlag
 from iovisor.wire.udp import Udp
-from iovisor.wire.vlan import Vlan
 
-TAGS = (EtherType.VLAN, EtherType.SERVICE_VLAN)
 MISSED, OTHER = 0, 1                        # in `sums`
 BUCKETS = 32                                # powers of two of microseconds
 SERVER, CLIENT = 0, BUCKETS                 # in `times`
@@ -226,45 +222,23 @@ class Monitor(Function):
             return self.resolve(pkt)
         incoming = 1 if pkt.port == self.outside else 0
         onward = self.inside if incoming else self.outside
-        eth = pkt.peek(Ethernet)
-        if eth is None:
-            return forward(onward)
-        kind = eth.type
         size = len(pkt)
-        link = 14
-        pkt.skip(14)
-        if kind in TAGS:
-            inner = pkt.peek(Vlan)
-            if inner is not None:
-                kind = inner.type
-                link = 18
-                pkt.skip(4)
-        source_upper, source_lower, destination_upper, destination_lower = 0, 0, 0, 0
-        traffic, protocol, offset, headers, octets = 0, 0, 0, 0, 0
-        ip4, ip6 = None, None
-        if kind == EtherType.IPV4:
-            ip4 = pkt.peek(IPv4)
-        elif kind == EtherType.IPV6:
-            ip6 = pkt.peek(IPv6Halves)
+        ip4, ip6, link = internet(pkt)
+        octets = 0
         if ip4 is not None:
-            source_lower, destination_lower = mapped(ip4.src), mapped(ip4.dst)
-            traffic, octets = ip4.dscp << 2 | ip4.ecn, ip4.length
-            protocol, offset, headers = behind4(pkt, ip4)
+            octets = ip4.length
         elif ip6 is not None:
-            source_upper, source_lower = ip6.source_upper, ip6.source_lower
-            destination_upper, destination_lower = ip6.destination_upper, ip6.destination_lower
-            traffic, octets = ip6.traffic >> 20, ip6.length + 40
-            protocol, offset, headers = behind6(pkt, ip6)
+            octets = ip6.length + 40
         else:
             self.count_apart(OTHER, 1, size)
             return forward(onward)
-        first, second, transport = selectors(pkt, protocol, offset)
+        (source_upper, source_lower, destination_upper, destination_lower, protocol, first, second, offset, traffic,
+         headers) = told(pkt, ip4, ip6)
         packets = 1
         segment = pkt.segment
         if segment != 0:
-            above = headers + transport
-            packets = (max(size - link - above, 1) + segment - 1) // segment
-            octets = size - link + (packets - 1) * above
+            packets = (max(size - link - headers, 1) + segment - 1) // segment
+            octets = size - link + (packets - 1) * headers
         octets = octets & 0xff_ffff
         packets = packets & 0xffff
         flags, opening, answering = 0, 0, 0
@@ -454,8 +428,7 @@ class Monitor(Function):
     @action
     def reset(self) -> None:
         """Set the counters to zero; flows stay."""
-        for index, _ in list(self.times.items()):
-            self.times[index] = Count()
+        self.times.clear()
         for place in (MISSED, OTHER):
             self.sums[place] = Sum()
 

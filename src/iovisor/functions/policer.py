@@ -93,7 +93,6 @@ from iovisor.language import (
     Array,
     Config,
     ConfigError,
-    Count,
     Counter,
     Function,
     Lru,
@@ -116,17 +115,12 @@ from iovisor.language import (
     u32,
     u64,
 )
-from iovisor.parts.flow import FlowKey, behind4, behind6, mapped, selectors, wire_length
-from iovisor.parts.reading import IPv6Halves
+from iovisor.parts.flow import FlowKey, internet, told, wire_length
 from iovisor.wire.dscp import Dscp, dscp_text
-from iovisor.wire.ethernet import Ethernet, EtherType
-from iovisor.wire.ipv4 import IPv4
-from iovisor.wire.vlan import Vlan
 
 CLASSES = 64
 OTHERWISE = CLASSES                         # the limit of what has none of its own
 PASSED, MARKED, DROPPED = range(3)          # of each class, in `counts`
-TAGS = (EtherType.VLAN, EtherType.SERVICE_VLAN)
 PARTS = 4                                   # bits of a nanosecond
 HIDDEN = 16                                 # bits below those, of what a byte costs
 CIRCLE = (1 << 62) - 1
@@ -257,33 +251,11 @@ class Policer(Function):
         onward = self.inside if incoming else self.outside
         if self.config.direction & (1 << incoming) == 0:
             return forward(onward)
-        eth = pkt.parse(Ethernet)
-        kind = eth.type
-        headers = 14
-        if kind in TAGS:
-            kind = pkt.parse(Vlan).type
-            headers = 18
-        ip4, ip6 = None, None
-        source_upper, source_lower, destination_upper, destination_lower = 0, 0, 0, 0
-        dscp, protocol, first, second = 0, 0, 0, 0
-        if kind == EtherType.IPV4:
-            ip4 = pkt.peek(IPv4)
-        elif kind == EtherType.IPV6:
-            ip6 = pkt.peek(IPv6Halves)
-        if ip4 is not None:
-            dscp, source_lower, destination_lower = ip4.dscp, mapped(ip4.src), mapped(ip4.dst)
-            protocol, offset, size = behind4(pkt, ip4)
-            first, second, transport = selectors(pkt, protocol, offset)
-            headers = headers + size + transport
-        if ip6 is not None:
-            dscp = ip6.traffic >> 22
-            source_upper, source_lower = ip6.source_upper, ip6.source_lower
-            destination_upper, destination_lower = ip6.destination_upper, ip6.destination_lower
-            protocol, offset, size = behind6(pkt, ip6)
-            first, second, transport = selectors(pkt, protocol, offset)
-            headers = headers + size + transport
-
-        length = wire_length(pkt, headers, self.config.overhead)
+        ip4, ip6, link = internet(pkt)
+        (source_upper, source_lower, destination_upper, destination_lower, protocol, first, second, _, traffic,
+         headers) = told(pkt, ip4, ip6)
+        dscp = traffic >> 2
+        length = wire_length(pkt, link + headers, self.config.overhead)
         limit = self.limits[dscp if self.config.by == By.CLASS else OTHERWISE]
         moment = instant() << PARTS & CIRCLE
         if self.config.by == By.PORT or self.config.by == By.CLASS:
@@ -360,5 +332,4 @@ class Policer(Function):
     @action
     def reset(self) -> None:
         """Set the counters to zero."""
-        for index, _ in list(self.counts.items()):
-            self.counts[index] = Count()
+        self.counts.clear()

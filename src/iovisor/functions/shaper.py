@@ -113,7 +113,6 @@ from iovisor.language import (
     Array,
     Config,
     ConfigError,
-    Count,
     Counter,
     Function,
     Lru,
@@ -137,16 +136,11 @@ from iovisor.language import (
     u64,
 )
 from iovisor.parts.classifier import NONE, Classifier, ClassifierConfig
-from iovisor.parts.flow import FlowKey
-from iovisor.parts.reading import IPv6Halves
-from iovisor.parts.selection import SelectionConfig, of_ipv4, of_ipv6
-from iovisor.wire.ethernet import Ethernet, EtherType
-from iovisor.wire.ipv4 import IPv4
-from iovisor.wire.vlan import Vlan
+from iovisor.parts.flow import FlowKey, internet, told
+from iovisor.parts.selection import SelectionConfig
 
 MOST_CLASSES, MOST_FLOWS, FLOWS = 16, 256, 8_192
 TRUNK, BRANCH = 0xffff, 0xff00              # the numbers of queues that are no leaves
-TAGS = (EtherType.VLAN, EtherType.SERVICE_VLAN)
 LEAST_RATE = 8_000
 LEAST_BURST, USUAL_BURST, LEAST_ROOM = 32 << 10, 5 * MILLISECOND, 128 << 10
 
@@ -251,31 +245,15 @@ class Shaper(Function):
         onward = self.inside if incoming else self.outside
         if self.config.direction & (1 << incoming) == 0:
             return forward(onward)
-        eth = pkt.parse(Ethernet)
-        kind = eth.type
-        if kind in TAGS:
-            kind = pkt.parse(Vlan).type
-        ip4, ip6 = None, None
-        source_upper, source_lower, destination_upper, destination_lower = 0, 0, 0, 0
-        dscp, protocol, first, second, readable = 0, 0, 0, 0, 0
-        if kind == EtherType.IPV4:
-            ip4 = pkt.peek(IPv4)
-        elif kind == EtherType.IPV6:
-            ip6 = pkt.peek(IPv6Halves)
-        if ip4 is not None:
-            require(ip4.version == 4 and ip4.ihl >= 5, Reason.MALFORMED)
-            source_lower, destination_lower, protocol, first, second, dscp, _ = of_ipv4(pkt, ip4)
-            readable = 1
-        if ip6 is not None:
-            require(ip6.version == 6, Reason.MALFORMED)
-            source_upper, source_lower = ip6.source_upper, ip6.source_lower
-            destination_upper, destination_lower = ip6.destination_upper, ip6.destination_lower
-            protocol, first, second, dscp, _ = of_ipv6(pkt, ip6)
-            readable = 1
+        ip4, ip6, _ = internet(pkt)
+        require(ip4 is None or (ip4.version == 4 and ip4.ihl >= 5), Reason.MALFORMED)
+        require(ip6 is None or ip6.version == 6, Reason.MALFORMED)
+        (source_upper, source_lower, destination_upper, destination_lower, protocol, first, second, _, traffic,
+         _) = told(pkt, ip4, ip6)
         number = 0
-        if readable:
+        if ip4 is not None or ip6 is not None:
             slot = self.rules.match(source_upper, source_lower, destination_upper, destination_lower, first, second,
-                                    protocol | incoming << 8, dscp)
+                                    protocol | incoming << 8, traffic >> 2)
             if slot != NONE:
                 number = self.into[slot] & (MOST_CLASSES - 1)
         self.counts.add(incoming * MOST_CLASSES + number, bytes=len(pkt))
@@ -318,5 +296,4 @@ class Shaper(Function):
     @action
     def reset(self) -> None:
         """Set the counters to zero."""
-        for index, _ in list(self.counts.items()):
-            self.counts[index] = Count()
+        self.counts.clear()

@@ -7,18 +7,23 @@ datagram's later fragments are one flow, beside that of its first.
 
 *Lengths.*  At TC a packet may be an aggregate that a device will cut, and each piece will carry a header of its own:
 `wire_length` is what all of them take together, which is what a rate is about.  The tag beside the bytes counts too.
+
+`internet` finds the header, `told` is what it says; they are apart so that who wants to may refuse a header in between.
 """
 from __future__ import annotations
 
 from iovisor.language import Packet, Record, inline, u8, u16, u32, u64
+from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import Icmp
 from iovisor.wire.ipv4 import IpProtocol, IPv4
 from iovisor.wire.ipv6 import Extension, Fragment, is_extension
 from iovisor.wire.tcp import Tcp
 from iovisor.wire.udp import Udp
+from iovisor.wire.vlan import Vlan
 
 from .reading import MAPPED, MOST_EXTENSIONS, IPv6Halves
 
+TAGS = (EtherType.VLAN, EtherType.SERVICE_VLAN)
 OPAQUE = 0xff                       # IANA's reserved protocol: what hides behind too many headers
 
 
@@ -34,6 +39,52 @@ class FlowKey(Record):
     protocol: u8 = 0
     spare: u8 = 0
     vlan: u16 = 0
+
+
+@inline
+def internet(pkt: Packet) -> tuple[IPv4 | None, IPv6Halves | None, int]:
+    """The IP header behind Ethernet and at most one tag among the bytes, if there is one, and the bytes before it.
+
+    The cursor goes from the frame's first byte to the IP header, and stays before it.
+    """
+    ip4, ip6 = None, None
+    kind, link = 0, 0
+    eth = pkt.peek(Ethernet)
+    if eth is not None:
+        kind, link = eth.type, 14
+        pkt.skip(14)
+        if kind in TAGS:
+            tag = pkt.peek(Vlan)
+            if tag is not None:
+                kind, link = tag.type, 18
+                pkt.skip(4)
+    if kind == EtherType.IPV4:
+        ip4 = pkt.peek(IPv4)
+    elif kind == EtherType.IPV6:
+        ip6 = pkt.peek(IPv6Halves)
+    return ip4, ip6, link
+
+
+@inline
+def told(pkt: Packet, ip4: IPv4 | None,
+         ip6: IPv6Halves | None) -> tuple[int, int, int, int, int, int, int, int, int, int]:
+    """The addresses' words, protocol, selectors, fragment's offset, traffic class, bytes of IP and transport header.
+
+    All are zero without an IP header.  The cursor goes from the IP header to behind it.
+    """
+    source_upper, source_lower, destination_upper, destination_lower = 0, 0, 0, 0
+    protocol, first, second, offset, traffic, size, transport = 0, 0, 0, 0, 0, 0, 0
+    if ip4 is not None:
+        source_lower, destination_lower, traffic = mapped(ip4.src), mapped(ip4.dst), ip4.dscp << 2 | ip4.ecn
+        protocol, offset, size = behind4(pkt, ip4)
+        first, second, transport = selectors(pkt, protocol, offset)
+    elif ip6 is not None:
+        source_upper, source_lower, traffic = ip6.source_upper, ip6.source_lower, ip6.traffic >> 20
+        destination_upper, destination_lower = ip6.destination_upper, ip6.destination_lower
+        protocol, offset, size = behind6(pkt, ip6)
+        first, second, transport = selectors(pkt, protocol, offset)
+    return (source_upper, source_lower, destination_upper, destination_lower, protocol, first, second, offset, traffic,
+            size + transport)
 
 
 @inline
@@ -116,4 +167,4 @@ def wire_length(pkt: Packet, headers: u16, extra: u8) -> int:
     return total & 0xff_ffff
 
 
-__all__ = ["OPAQUE", "FlowKey", "behind4", "behind6", "mapped", "selectors", "wire_length"]
+__all__ = ["OPAQUE", "FlowKey", "behind4", "behind6", "internet", "mapped", "selectors", "told", "wire_length"]

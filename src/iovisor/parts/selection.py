@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from iovisor.language import Config, ConfigError, Packet, Prefix, inline, u6, u8, u16
+from iovisor.language import Config, ConfigError, Prefix, u6, u8, u16
 from iovisor.wire.dscp import Dscp
-from iovisor.wire.ipv4 import IpProtocol, IPv4
+from iovisor.wire.ipv4 import IpProtocol
 
 from .classifier import Match
-from .flow import behind4, behind6, mapped, selectors
-from .reading import IPv6Halves
 from .rules import PORTED, Direction, prefixes, spans
 
 EVERY_DSCP = 0x3f
@@ -53,25 +51,4 @@ class SelectionConfig(Config):
                      self.dscp or 0, 0 if self.dscp is None else EVERY_DSCP)
 
 
-@inline
-def of_ipv4(pkt: Packet, ip: IPv4) -> tuple[int, int, int, int, int, int, int]:
-    """The addresses' lower words, protocol, two selectors, DSCP, and the bytes of IP and transport header.
-
-    The cursor goes from the IP header to behind it.
-    """
-    source, destination, dscp = mapped(ip.src), mapped(ip.dst), ip.dscp
-    protocol, offset, size = behind4(pkt, ip)
-    first, second, transport = selectors(pkt, protocol, offset)
-    return source, destination, protocol, first, second, dscp, size + transport
-
-
-@inline
-def of_ipv6(pkt: Packet, ip: IPv6Halves) -> tuple[int, int, int, int, int]:
-    """The same without addresses, which are in the header as they are needed."""
-    dscp = ip.traffic >> 22
-    protocol, offset, size = behind6(pkt, ip)
-    first, second, transport = selectors(pkt, protocol, offset)
-    return protocol, first, second, dscp, size + transport
-
-
-__all__ = ["SelectionConfig", "of_ipv4", "of_ipv6"]
+__all__ = ["SelectionConfig"]

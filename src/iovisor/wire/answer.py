@@ -168,7 +168,7 @@ def reset_header(header: Tcp, src: int, dst: int, sequence: int, expected: int, 
 
 
 @inline
-def advertise(pkt: Packet, address: mac, asker: mac, src: ipv6, target: ipv6) -> None:
+def advertise(pkt: Packet, address: mac, asker: mac, src: ipv6, target: ipv6, router: u8 = 0) -> None:
     """The advertisement that `target` is at `address`, made of a solicitation from `src` (RFC 4861 section 7.2.4).
 
     To all nodes if whoever asks has no address yet.
@@ -180,6 +180,7 @@ def advertise(pkt: Packet, address: mac, asker: mac, src: ipv6, target: ipv6) ->
     ip, message, option = pkt.blank(IPv6, NeighborAdvertisement, AddressOption)
     fill6(ip, target, src if src != 0 else ALL_NODES, IpProtocol.ICMP6, 32, 255)
     message.type = Icmp6Type.NEIGHBOR_ADVERTISEMENT
+    message.router = router
     message.solicited = 1 if src != 0 else 0
     message.override = 1
     message.target = target

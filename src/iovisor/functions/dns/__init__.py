@@ -92,7 +92,6 @@ from iovisor.language import (
     Array,
     Config,
     ConfigError,
-    Count,
     Counter,
     Function,
     Packet,
@@ -427,8 +426,7 @@ class Dns(Function):
     @action
     def reset(self) -> None:
         """Set the counters to zero."""
-        for index, _ in list(self.said.items()):
-            self.said[index] = Count()
+        self.said.clear()
 
 
 __all__ = ["Asked", "Asker", "Dns", "DnsConfig", "Reason", "Resolved", "Wanted"]

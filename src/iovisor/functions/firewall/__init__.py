@@ -279,8 +279,7 @@ class Firewall(Path):
     @action
     def reset(self) -> None:
         """Set the counters to zero."""
-        for index, _ in list(self.hits.items()):
-            self.hits[index] = Count()
+        self.hits.clear()
 
 
 __all__ = ["Firewall", "FirewallConfig", "Passing", "Reason"]

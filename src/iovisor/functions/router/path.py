@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Any
 
 from iovisor.language import (
-    SECOND,
     Array,
     Counter,
     Function,
@@ -39,6 +38,7 @@ from iovisor.language import (
     u8,
     u16,
 )
+from iovisor.parts.allowance import Allowance, take
 from iovisor.wire import answer, arp, checksum, neighbor
 from iovisor.wire.arp import Arp, ArpOperation
 from iovisor.wire.ethernet import BROADCAST, Ethernet, EtherType, is_group
@@ -46,9 +46,8 @@ from iovisor.wire.icmp import Icmp, IcmpType, TimeExceeded, Unreachable
 from iovisor.wire.icmp6 import Icmp6, Icmp6Type, Unreachable6
 from iovisor.wire.ipv4 import IpProtocol, IPv4, is_fragment, is_sane
 from iovisor.wire.ipv4 import is_martian_source as is_martian_source4
-from iovisor.wire.ipv6 import ALL_NODES, SOLICITED_NODE, IPv6, is_link_local, is_multicast, skip_extensions
-from iovisor.wire.ipv6 import fill as fill6
-from iovisor.wire.neighbor import AddressOption, NeighborAdvertisement, OptionType
+from iovisor.wire.ipv6 import SOLICITED_NODE, IPv6, is_link_local, is_multicast, skip_extensions
+from iovisor.wire.neighbor import OptionType
 from iovisor.wire.tcp import Tcp
 from iovisor.wire.vlan import PRIORITY_ONLY, vid_of
 
@@ -59,7 +58,6 @@ from .tables import (
     PORTS,
     RULES,
     SLOTS,
-    Bucket,
     Hop,
     Link,
     Mark,
@@ -83,7 +81,6 @@ UNREACHABLE = IcmpType.UNREACHABLE << 8
 UNREACHABLE6 = Icmp6Type.UNREACHABLE << 8
 UNKNOWN_HEADER = 1          # the code of a parameter problem with a next header (RFC 4443 section 3.4)
 ICMP_LENGTH, TCP_LENGTH = 8, 20
-ALL_NODES_MAC = 0x3333_0000_0001
 LINK_LOCAL4 = 0xa9fe        # the upper half of addresses that no router forwards, from or to (RFC 3927 section 7)
 LONGEST_MESSAGE = 256       # bytes of a discovery message whose checksum is verified; longer ones are not ours
 
@@ -120,7 +117,7 @@ class Path(Function):
     choices: Array[u16] = table(GROUPS * SLOTS)
     hops: Array[Hop] = table(1024)
     policies: Array[Policy] = table(PORTS * RULES)
-    buckets: Array[Bucket] = table(PORTS)
+    buckets: Array[Allowance] = table(PORTS)
     redirects: Array[u8] = table(PORTS)
     answered: Counter = table(256)
 
@@ -409,7 +406,8 @@ class Path(Function):
             if self.note6(pkt.port, about, told, asked, flags):
                 return punt(Slow(what=Work.RESOLVED, version=6, address=about))
         require(asked, Reason.HEARD)
-        return self.advertise(pkt, link, src, target, told if told != 0 else eth.src)
+        answer.advertise(pkt, link.mac, told if told != 0 else eth.src, src, target, router=1)
+        return forward(pkt.port)
 
     def note6(self, port: int, about: int, told: int, asked: bool, flags: int) -> bool:
         """Take note of an address; whether packets wait for it.  `flags` are those of an advertisement: R, S, O."""
@@ -430,25 +428,6 @@ class Path(Function):
             if flags & 2 == 0 and known.mac == told:
                 return False            # unasked, and nothing new: no proof that it hears us
         return self.v6.confirm(known, told)
-
-    def advertise(self, pkt: Packet, link: Link, src: int, target: int, told: int) -> Verdict:
-        """The answer to a solicitation, made of it; to all nodes if whoever asks has no address yet."""
-        pkt.resize(86)
-        eth = pkt.parse(Ethernet)
-        eth.dst = told if src != 0 else ALL_NODES_MAC
-        eth.src = link.mac
-        ip, message, option = pkt.blank(IPv6, NeighborAdvertisement, AddressOption)
-        fill6(ip, target, src if src != 0 else ALL_NODES, IpProtocol.ICMP6, 32, 255)
-        message.type = Icmp6Type.NEIGHBOR_ADVERTISEMENT
-        message.router = 1
-        message.solicited = 1 if src != 0 else 0
-        message.override = 1
-        message.target = target
-        option.type = OptionType.TARGET_ADDRESS
-        option.length = 1
-        option.address = link.mac
-        checksum.advertisement(ip, message, option)
-        return forward(pkt.port)
 
     # -- both --------------------------------------------------------------------------------------------------------
 
@@ -486,13 +465,4 @@ class Path(Function):
 
     def may_err(self, port: int) -> bool:
         """Take one error from the port's bucket."""
-        moment, rate = now(), self.config.errors
-        bucket = self.buckets[port]
-        earned = min(max(moment - bucket.since, 0), SECOND) * rate
-        credit = min(bucket.credit + earned, SECOND * rate)
-        bucket.since = moment
-        if credit < SECOND:
-            bucket.credit = credit
-            return False
-        bucket.credit = credit - SECOND
-        return True
+        return take(self.buckets[port], self.config.errors, now())

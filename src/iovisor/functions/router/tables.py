@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from iovisor.language import Metadata, Reasons, Record, auto, ipv4, ipv6, mac, time, u8, u16, u32, u56, u128
+from iovisor.language import Metadata, Reasons, Record, auto, ipv4, ipv6, mac, time, u8, u16, u32, u128
 
 PORTS = 64
 SLOTS = 1024                # of a group of next hops
@@ -176,13 +176,6 @@ class Policy(Record):
     mark_mask: u32
     table: u16
     family: u16
-
-
-class Bucket(Record):
-    """Errors a port may still send, in billionths, so that time times rate needs no division."""
-
-    credit: u56
-    since: time
 
 
 class Mark(Metadata):
