@@ -387,7 +387,7 @@ class Dhcp(Function):
             self._server = Server(self.config, Book(self.clients, self.holders))
         return self._server
 
-    def book(self) -> Book:
+    def book(self) -> Book[Lease]:
         return self.server().book
 
     @handles(Asked)

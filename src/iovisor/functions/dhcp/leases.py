@@ -12,10 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from typing import Any, Generic, TypeVar
 
 from iovisor.language import Hash, Record, ipv4, mac, time, u8, u64
 
 from .vacancies import Vacancies
+
+MASK64 = (1 << 64) - 1
 
 
 class State(IntEnum):
@@ -37,6 +40,9 @@ class Lease(Record):
     state: u8
 
 
+L = TypeVar("L", bound=Lease)
+
+
 def client_of(identifier: bytes, address: int) -> Client:
     """The key of a client that told this identifier, or none (empty) and has this hardware address."""
     text = b"\1" + identifier if identifier else b"\0" + address.to_bytes(6, "big")
@@ -46,27 +52,28 @@ def client_of(identifier: bytes, address: int) -> Client:
 
 def nobody(address: int) -> Client:
     """The key under which a refused address stands."""
-    return Client(upper=0, lower=address)
+    return Client(upper=address >> 64, lower=address & MASK64)
 
 
-class Book:
-    """The two tables as one.
+class Book(Generic[L]):
+    """The two tables as one, of leases or of a kind that says more (`dhcp6` has one).
 
     Beside them it remembers, for as long as the process lives, what would take a walk through all leases to find: whose
     they are, and which addresses are free.
     """
 
-    def __init__(self, clients: Hash[Client, Lease], holders: Hash[ipv4, Client]) -> None:
+    def __init__(self, clients: Hash[Client, L], holders: Hash[Any, Client]) -> None:
         self.clients, self.holders = clients, holders
+        self._lease: type[L] = clients.spec.value
         self._owned: dict[int, set[bytes]] = {}
         self._vacancies: dict[Iterable[int], Vacancies] = {}
         for client, lease in clients.items():
             self._owned.setdefault(lease.mac, set()).add(bytes(client))
 
-    def of(self, client: Client) -> Lease | None:
+    def of(self, client: Client) -> L | None:
         """What a client has or had, as a copy."""
         found = self.clients.get(client)
-        return None if found is None else Lease.decode(bytes(found))
+        return None if found is None else self._lease.decode(bytes(found))
 
     def holder(self, address: int) -> Client | None:
         found = self.holders.get(address)
@@ -94,12 +101,13 @@ class Book:
         for vacancies in self._vacancies.values():
             vacancies.changed(address, expires)
 
-    def write(self, client: Client, address: int, owner: int, state: State, expires: int) -> None:
-        """Give an address to a client, whoever had it; what the client had before is forgotten.
+    def write(self, client: Client, address: int, owner: int, state: State, expires: int, **more: int) -> None:
+        """Give an address to a client, whoever had it; what the client had before is forgotten.  `more` is what a
+        lease of another kind says besides.
 
         Rejects when there is no room, with nothing changed.
         """
-        lease = Lease(expires=expires, mac=owner, address=address, state=state)
+        lease = self._lease(expires=expires, mac=owner, address=address, state=state, **more)
         former, holder = self.of(client), self.holder(address)
         if holder is not None and holder != client:
             self._remove(holder)
@@ -139,7 +147,7 @@ class Book:
         holder = self.holder(address)
         if holder is not None:
             self._remove(holder)
-        self.clients[nobody(address)] = Lease(expires=until, mac=0, address=address, state=State.REFUSED)
+        self.clients[nobody(address)] = self._lease(expires=until, mac=0, address=address, state=State.REFUSED)
         self.holders[address] = nobody(address)
         self._changed(address, until)
 
@@ -148,5 +156,5 @@ class Book:
         leases = (self.of(Client.decode(key)) for key in self._owned.get(owner, ()))
         return sum(lease is not None and lease.state != State.FREE and lease.expires > moment for lease in leases)
 
-    def all(self) -> Iterator[tuple[Client, Lease]]:
+    def all(self) -> Iterator[tuple[Client, L]]:
         yield from self.clients.items()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from iovisor.language import SECOND, Reject, ipv4_text
 from iovisor.wire.dhcp import DhcpOption, DhcpType
 
-from .leases import Book, Client, State, client_of
+from .leases import Book, Client, Lease, State, client_of
 
 if TYPE_CHECKING:
     from . import DhcpConfig, SubnetConfig
@@ -58,7 +58,7 @@ class Reply:
 class Server:
     """The answers of one configuration, out of one book."""
 
-    def __init__(self, config: DhcpConfig, book: Book) -> None:
+    def __init__(self, config: DhcpConfig, book: Book[Lease]) -> None:
         self.config, self.book = config, book
         fixed = config.fixed()
         self.pools = {subnet.prefix: subnet.offered(fixed) for subnet in config.subnets}
