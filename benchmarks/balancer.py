@@ -9,7 +9,7 @@ off.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from statistics import median
 from typing import Any
 
@@ -49,7 +49,7 @@ def packets() -> dict[str, Packet]:
             "TCP, IPv4, looked up": packet(tcp(src=4000, dst=80, flags=SYN) / b"hello!")}
 
 
-def alone(program: Program, hook: str, frames: Iterator[Packet]) -> float:
+def alone(program: Program, hook: str, frames: Iterable[Packet | bytes]) -> float:
     """Nanoseconds of one run, frame by frame."""
     context = b"" if hook == "xdp" else bytes(192)
     return median(program.test_run(bytes(frame), context).duration_ns for frame in frames)

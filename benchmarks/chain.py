@@ -9,7 +9,6 @@ program can give every frame another source port.
 """
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -27,21 +26,7 @@ from iovisor.functions.firewall import Firewall
 from iovisor.functions.nat import Nat
 from iovisor.functions.router import Router
 from iovisor.functions.switch import Switch
-from iovisor.kernel import (
-    AttachType,
-    Direction,
-    Link,
-    Map,
-    MapKind,
-    MapSpec,
-    Netlink,
-    NetworkNamespace,
-    Program,
-    ProgramKind,
-    ProgramSpec,
-    interfaces,
-    offloads,
-)
+from iovisor.kernel import AttachType, Map, MapKind, MapSpec, Program
 from iovisor.kernel.assembler import (
     R0,
     R1,
@@ -51,7 +36,7 @@ from iovisor.kernel.assembler import (
     R10,
     Helper,
     Label,
-    assemble,
+    Line,
     call,
     compute,
     jump_if,
@@ -61,11 +46,12 @@ from iovisor.kernel.assembler import (
     move,
     store,
 )
-from iovisor.kernel.offloads import Offload
 from iovisor.language import Function
 from iovisor.testing.packets import ethernet, ipv4, udp
 
-from .edges import DESTINATION, SOURCE, Way, _quiet
+from .balancer import alone
+from .edges import DESTINATION, SOURCE
+from .stream import Stream, index_of, one_cpu, polling, stage, stream
 
 LENGTHS = (1, 2, 3, 4, 5)
 NAMES = ("switch", "firewall", "router", "nat", "balancer")
@@ -107,26 +93,25 @@ def reply(length: int) -> bytes:
 
 
 @dataclass
-class Chain(Way):
+class Chain:
     length: int
+    flow: Stream
     entry: Program
-    receiver: NetworkNamespace
     ports: Map
 
     def nanoseconds_of(self, known: bool, packets: int) -> float:
         """CPU time of a packet that arrives, each of another flow or all of one."""
         self.ports.update(bytes(4), bytes(8) if known else (1).to_bytes(8, "little"))
-        return self.nanoseconds(packets)
+        return self.flow.nanoseconds(packets)
 
     def alone(self, known: bool, nothing: Program) -> float:
         """Nanoseconds in the data path alone."""
         frames = [question(self.length, FIRST if known else 20_000 + number) for number in range(RUNS)]
-        with self.sender.entered():
-            spent = median(self.entry.test_run(frame, bytes(192)).duration_ns for frame in frames)
-            return float(spent - median(nothing.test_run(frame, bytes(192)).duration_ns for frame in frames))
+        with self.flow.sender.entered():
+            return alone(self.entry, "tc", frames) - alone(nothing, "tc", frames)
 
 
-def stepping(index: int, frame: bytes) -> list[Any]:
+def stepping(index: int, frame: bytes) -> list[Line]:
     """A generator: it writes the headers anew, for the kernel uses its frames again as they come back, and adds to the
     source port what the map counts, unless that is zero."""
     written = [line for place in range(0, 40, 8)
@@ -143,9 +128,7 @@ def stepping(index: int, frame: bytes) -> list[Any]:
 @contextmanager
 def chain(length: int) -> Iterator[Chain]:
     with ExitStack() as undo:
-        switching, sender, receiver = (undo.enter_context(NetworkNamespace.create()) for _ in range(3))
-        for namespace in (switching, sender, receiver):
-            _quiet(namespace)
+        switching, sender, receiver = undo.enter_context(stage())
         net = undo.enter_context(Network("measured", namespace=switching))
         made = functions(length)
         for name, function in made.items():
@@ -155,61 +138,40 @@ def chain(length: int) -> Iterator[Chain]:
         for (_, out), (into, _) in pairwise(inner):
             net.link(out, into)
         edges = net.attach_all({inner[0][0]: Veth(sender, mac=SOURCE), inner[-1][1]: Veth(receiver, mac=DESTINATION)})
-        indexes = []
-        for room in (sender, receiver):
-            with Netlink(room) as inside:
-                inside.submit(interfaces.change("eth0", up=True))
-                indexes.append(interfaces.index_of(inside, "eth0"))
+        out, at = index_of(sender), index_of(receiver)
         for edge in edges:
-            offloads.change(f"e{edge.index:x}", {Offload.GENERIC_RECEIVE: True}, switching)
-        counts = undo.enter_context(Map.create(MapSpec("arrived", MapKind.PER_CPU_ARRAY, 4, 8, 1)))
+            polling(f"e{edge.index:x}", switching)
         ports = undo.enter_context(Map.create(MapSpec("ports", MapKind.ARRAY, 4, 8, 1)))
-        sink = undo.enter_context(Program.load(ProgramSpec("sink", ProgramKind.SCHED_CLS, assemble(
-            store(R10, -8, 0), map_index(R1, 0), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
-            jump_if(R0, "==", 0, "end"), load(R3, R0), compute(R3, "+", 1), store(R0, 0, R3), Label("end"),
-            leave(2)), "GPL", expected_attach_type=AttachType.TCX_INGRESS), [counts]))
-        undo.enter_context(Link.tcx(sink, indexes[1], Direction.INGRESS, namespace=receiver))
-        generator = undo.enter_context(Program.load(ProgramSpec(
-            "generator", ProgramKind.XDP, assemble(*stepping(indexes[0], question(length))), "GPL"), [ports]))
+        flow = undo.enter_context(stream(question(length), sender, out, receiver, at,
+                                         stepping(out, question(length)), [ports]))
         (hooked,) = [said.program_id for link in net.joins[PortRef("switch", 0)].links
                      if (said := link.info()).attach_type == AttachType.TCX_INGRESS]
         entry = undo.enter_context(Program.from_id(hooked))
-        found = Chain(sender, generator, indexes[0], counts, question(length), length, entry, receiver, ports)
-        deadline = time.monotonic() + 10
-        while not found.arrived():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"nothing arrives by a chain of {length}: {net.drops}")
-            found.send()
-            time.sleep(0.05)
+        flow.ready(f"a chain of {length}")
         with receiver.entered():
             speaker = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         with speaker:
             speaker.bind(("eth0", 0))
             speaker.send(reply(length))
             time.sleep(0.1)
-        yield found
+        yield Chain(length, flow, entry, ports)
 
 
 def measure(rounds: int = 5, packets: int = 100_000, fresh: int = 12_000) -> list[dict[str, Any]]:
     """By length: nanoseconds alone and from end to end, of known flows and of new ones."""
-    former = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(former)})
     rows = []
-    try:
-        with empty("tc") as nothing:
-            for length in LENGTHS:
+    with one_cpu(), empty("tc") as nothing:
+        for length in LENGTHS:
+            with chain(length) as made:
+                made.nanoseconds_of(True, packets)
+                known = [(made.alone(True, nothing), made.nanoseconds_of(True, packets)) for _ in range(rounds)]
+            new = []
+            for _ in range(rounds):             # a new network each time, so that there is room for all
                 with chain(length) as made:
-                    made.nanoseconds_of(True, packets)
-                    known = [(made.alone(True, nothing), made.nanoseconds_of(True, packets)) for _ in range(rounds)]
-                new = []
-                for _ in range(rounds):         # a new network each time, so that there is room for all
-                    with chain(length) as made:
-                        new.append((made.alone(False, nothing), made.nanoseconds_of(False, fresh)))
-                rows.append({"length": length, "last": NAMES[length - 1],
-                             "known alone": median(alone for alone, _ in known),
-                             "known": median(whole for _, whole in known),
-                             "new alone": median(alone for alone, _ in new),
-                             "new": median(whole for _, whole in new)})
-    finally:
-        os.sched_setaffinity(0, former)
+                    new.append((made.alone(False, nothing), made.nanoseconds_of(False, fresh)))
+            rows.append({"length": length, "last": NAMES[length - 1],
+                         "known alone": median(alone for alone, _ in known),
+                         "known": median(whole for _, whole in known),
+                         "new alone": median(alone for alone, _ in new),
+                         "new": median(whole for _, whole in new)})
     return rows

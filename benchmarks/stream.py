@@ -4,12 +4,15 @@ A program makes the packets (XDP live frames), writes each anew, because pages c
 them, and sends them out of a workload's device; one at the other's drops and counts them.  What a packet costs is the
 time of the thread that makes them, which carries most of the way in its own soft interrupts, and of the CPU's
 ksoftirqd, by packets that arrived.  Nothing else is in it: no socket, no system call a packet.
+
+`stage` is where such a stream runs when it needs no hosts: two workloads and a place between them, where nobody speaks
+unasked.
 """
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +24,13 @@ from iovisor.kernel import (
     Map,
     MapKind,
     MapSpec,
+    Netlink,
     NetworkNamespace,
     Program,
     ProgramKind,
     ProgramSpec,
+    interfaces,
+    offloads,
     xdp_context,
 )
 from iovisor.kernel.assembler import (
@@ -35,6 +41,7 @@ from iovisor.kernel.assembler import (
     R10,
     Helper,
     Label,
+    Line,
     assemble,
     call,
     compute,
@@ -45,6 +52,7 @@ from iovisor.kernel.assembler import (
     move,
     store,
 )
+from iovisor.kernel.offloads import Offload
 
 PACKETS, BATCH = 100_000, 64
 DROP, XDP_ABORTED = 2, 0
@@ -72,16 +80,25 @@ class Stream:
     def arrived(self) -> int:
         return sum(int.from_bytes(value, "little") for value in self.counts.lookup_per_cpu(bytes(4)) or [])
 
-    def send(self, packets: int) -> None:
+    def send(self, packets: int = 1) -> None:
         with self.sender.entered():
-            self.generator.send_live(self.frame, xdp_context(len(self.frame), self.index), packets, BATCH)
+            self.generator.send_live(self.frame, xdp_context(len(self.frame), self.index), packets,
+                                     BATCH if packets > 1 else 0)
+
+    def ready(self, what: str) -> None:
+        """Return once packets arrive: the kernel notices carriers, and a bridge its ports, in its own time."""
+        deadline = time.monotonic() + 10
+        while not self.arrived():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"nothing arrives by {what}")
+            self.send()
+            time.sleep(0.05)
 
     def nanoseconds(self, packets: int = PACKETS) -> float:
         """CPU time of a packet that arrives; this thread stays on its CPU."""
-        former = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {max(former)})
-        try:
-            kernel = ksoftirqd(max(former))
+        with one_cpu():
+            (cpu,) = os.sched_getaffinity(0)
+            kernel = ksoftirqd(cpu)
 
             def spent() -> int:
                 return time.thread_time_ns() + int(kernel.read_text().split()[0])
@@ -94,16 +111,25 @@ class Stream:
             if last - count < packets * 0.99:
                 raise RuntimeError(f"of {packets} packets {last - count} arrived")
             return (spent() - before) / (last - count)
-        finally:
-            os.sched_setaffinity(0, former)
 
 
-@contextmanager
-def stream(frame: bytes, sender: NetworkNamespace, out: int, receiver: NetworkNamespace, at: int) -> Iterator[Stream]:
-    """From device `out` of one workload to device `at` of another, which takes in nothing else meanwhile."""
+def repeating(frame: bytes, out: int) -> list[Line]:
+    """A generator of one frame; it is written anew each time."""
     writes = [line for place in range(0, len(frame), 4) for line in (
         move(R3, int.from_bytes(frame[place:place + 4], "little", signed=True), 32),
         store(R2, place, R3, len(frame[place:place + 4])))]
+    return [load(R2, R1, DATA, 4), load(R3, R1, DATA_END, 4), move(R0, R2), compute(R0, "+", len(frame)),
+            jump_if(R0, ">", R3, "short"), *writes, move(R1, out), move(R2, 0), call(Helper.REDIRECT), leave(),
+            Label("short"), leave(XDP_ABORTED)]
+
+
+@contextmanager
+def stream(frame: bytes, sender: NetworkNamespace, out: int, receiver: NetworkNamespace, at: int,
+           lines: Sequence[Line] = (), maps: Sequence[Map] = ()) -> Iterator[Stream]:
+    """From device `out` of one workload to device `at` of another, which takes in nothing else meanwhile.
+
+    Frames are made by `lines`, which use `maps`, or are all the same.
+    """
     with ExitStack() as undo:
         counts = undo.enter_context(Map.create(MapSpec("arrived", MapKind.PER_CPU_ARRAY, 4, 8, 1)))
         sink = undo.enter_context(Program.load(ProgramSpec("sink", ProgramKind.SCHED_CLS, assemble(
@@ -111,8 +137,44 @@ def stream(frame: bytes, sender: NetworkNamespace, out: int, receiver: NetworkNa
             jump_if(R0, "==", 0, "end"), load(R3, R0), compute(R3, "+", 1), store(R0, 0, R3), Label("end"),
             leave(DROP)), "GPL", expected_attach_type=AttachType.TCX_INGRESS), [counts]))
         undo.enter_context(Link.tcx(sink, at, Direction.INGRESS, namespace=receiver))
-        generator = undo.enter_context(Program.load(ProgramSpec("generator", ProgramKind.XDP, assemble(
-            load(R2, R1, DATA, 4), load(R3, R1, DATA_END, 4), move(R0, R2), compute(R0, "+", len(frame)),
-            jump_if(R0, ">", R3, "short"), *writes, move(R1, out), move(R2, 0), call(Helper.REDIRECT), leave(),
-            Label("short"), leave(XDP_ABORTED)), "GPL")))
+        generator = undo.enter_context(Program.load(ProgramSpec(
+            "generator", ProgramKind.XDP, assemble(*(lines or repeating(frame, out))), "GPL"), maps))
         yield Stream(sender, generator, out, counts, frame)
+
+
+# -- where ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def stage() -> Iterator[tuple[NetworkNamespace, NetworkNamespace, NetworkNamespace]]:
+    """The place between, and two workloads: namespaces without IPv6, in which the kernel says nothing by itself."""
+    with ExitStack() as undo:
+        switching, sender, receiver = (undo.enter_context(NetworkNamespace.create()) for _ in range(3))
+        for namespace in (switching, sender, receiver):
+            with namespace.entered():
+                for which in ("all", "default"):
+                    Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
+        yield switching, sender, receiver
+
+
+def index_of(workload: NetworkNamespace) -> int:
+    """The device of a workload, brought up."""
+    with Netlink(workload) as inside:
+        inside.submit(interfaces.change("eth0", up=True))
+        return interfaces.index_of(inside, "eth0")
+
+
+def polling(device: str, namespace: NetworkNamespace, on: bool = True) -> None:
+    """Frames without a socket buffer are taken by devices that poll, which they do for this offload."""
+    offloads.change(device, {Offload.GENERIC_RECEIVE: on}, namespace)
+
+
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    """This thread stays on the last of its CPUs."""
+    former = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(former)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, former)

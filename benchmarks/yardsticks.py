@@ -20,13 +20,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 
-from iovisor.kernel import Netlink, interfaces, offloads
-from iovisor.kernel.offloads import Offload
+from iovisor.kernel import Netlink, interfaces
 from iovisor.testing.lab import Host, Lab
 from iovisor.testing.packets import ethernet, ipv4, udp
 
 from .rivals import MACS, RIVALS, Rivals, settle
-from .stream import stream
+from .stream import polling, stream
 
 METRICS = ("gigabits", "packets", "trips", "connections")
 BAR = 1.0
@@ -120,13 +119,11 @@ class Course:
 
 @contextmanager
 def polled(lab: Lab, host: Host) -> Iterator[None]:
-    """Frames without a socket buffer are taken by devices that poll, which they do for this offload."""
-    device = f"to-{host.name}"
-    offloads.change(device, {Offload.GENERIC_RECEIVE: True}, lab.namespace)
+    polling(f"to-{host.name}", lab.namespace)
     try:
         yield
     finally:
-        offloads.change(device, {Offload.GENERIC_RECEIVE: False}, lab.namespace)
+        polling(f"to-{host.name}", lab.namespace, False)
 
 
 def rate(seconds: float, act: Callable[[], object]) -> float:
