@@ -1,4 +1,4 @@
-"""Real DHCP clients, unmodified, and the server in a network: udhcpc, dhclient, nmap's script.
+"""Real DHCP clients, unmodified, and the server in a network: udhcpc, dhclient, dhcpcd, dhcping and nmap's scripts.
 
     clients ── switch ── dhcp
 """
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from iovisor.functions.router import Router
 from iovisor.functions.switch import Switch
 from tests.fabric.hosts import Host, Place
 from tests.fabric.serving import served
+from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 SUBNET: dict[str, Any] = {
@@ -89,6 +91,65 @@ def test_dhclient(place: Callable[[int], Place], script: Path) -> None:
         assert "DHCPRELEASE of 10.1.0.11" in run(at.hosts[0], program("dhclient"), "-4", "-r", "-v", *files, "eth0")
         # The release goes to an address that this host, whose script does nothing, has no route to.
         assert "fixed-address 10.1.0.11;" in (folder / "leases").read_text()
+
+
+def test_dhcpcd(place: Callable[[int], Place], script: Path) -> None:
+    """It forks helpers that outlive it and keep its pipes: all of them are in a PID namespace, which ends with it; and
+    what it remembers, in file systems of its own."""
+    at = place(2)
+    apart = (program("unshare"), "--mount", "--pid", "--fork", "--kill-child", "sh", "-c",
+             'for each in /run /var/lib/dhcpcd; do mount -t tmpfs none $each || exit; done; exec "$@"', "-")
+    with network(at) as dhcp, (script.parent / "output").open("w+") as output:
+        common: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        client = (*apart, program("dhcpcd"), "-4", "-L", "--noconfigure")
+        # Its end is not looked at: 9.4.1 has told all, and crashes then.
+        at.hosts[1].namespace.execute([*client, "-T", "eth0"], check=False, timeout=60, **common)
+        output.seek(0)
+        told = output.read()
+        for line in ("ip_address='10.1.0.7'", "subnet_mask='255.255.255.0'", "routers='10.1.0.1'",
+                     "host_name='printer'", "domain_name='acme.test'", "domain_name_servers='10.1.0.53'",
+                     "dhcp_lease_time='3600'", "dhcp_renewal_time='1800'", "dhcp_rebinding_time='3150'",
+                     "interface_mtu='1450'",
+                     "broadcast_address='10.1.0.255'", "dhcp_server_identifier='10.1.0.1'",
+                     "classless_static_routes='192.0.2.0/24 10.1.0.254 0.0.0.0/0 10.1.0.1'"):
+            assert f"\nnew_{line}\n" in told, told
+        with at.hosts[0].namespace.popen([*client, "-B", "-c", str(script), "eth0"], **common) as running:
+            try:
+                assert until(lambda: ("10.1.0.11", "bound") in {(row["address"], row["state"]) for row in dhcp.show()})
+            finally:
+                running.kill()
+
+
+def test_nmap(place: Callable[[int], Place]) -> None:
+    """Its scripts ask under hardware addresses that nobody has, and by INFORM."""
+    at = place(1)
+    with network(at) as dhcp:
+        for change in (("flush", "dev", "eth0"), ("add", "10.1.0.12/24", "dev", "eth0")):
+            run(at.hosts[0], program("ip"), "addr", *change)
+        told = run(at.hosts[0], program("nmap"), "-n", "--script", "broadcast-dhcp-discover", "--script-args",
+                   "broadcast-dhcp-discover.timeout=2", "-e", "eth0", "-sn", "10.1.0.1")
+        common = ["Server Identifier: 10.1.0.1", "Subnet Mask: 255.255.255.0", "Router: 10.1.0.1",
+                  "Domain Name Server: 10.1.0.53", "Domain Name: acme.test", "Interface MTU: 1450",
+                  "Broadcast Address: 10.1.0.255"]
+        for line in ("Response 1 of 1", "IP Offered: 10.1.0.11", "DHCP Message Type: DHCPOFFER",
+                     "IP Address Lease Time: 1h00m00s", "Renewal Time Value: 30m00s", "Rebinding Time Value: 52m30s",
+                     *common):
+            assert line in told, told
+        assert [(row["mac"], row["state"]) for row in dhcp.show()] == [("02:00:00:00:00:01", "offered")]
+        told = run(at.hosts[0], program("nmap"), "-n", "-sU", "-p67", "--script", "dhcp-discover", "10.1.0.1")
+        for line in ("67/udp open", "DHCP Message Type: DHCPACK", *common):
+            assert line in told, told
+        assert "Lease Time" not in told and len(dhcp.show()) == 1
+
+
+def test_dhcping(place: Callable[[int], Place]) -> None:
+    at = place(1)
+    with network(at) as dhcp:
+        for change in (("flush", "dev", "eth0"), ("add", "10.1.0.12/24", "dev", "eth0")):
+            run(at.hosts[0], program("ip"), "addr", *change)
+        dhcping = (program("dhcping"), "-c", "10.1.0.12", "-s", "10.1.0.1", "-t", "20")
+        assert run(at.hosts[0], *dhcping, "-i") == "Got answer from: 10.1.0.1\n"
+        assert dhcp.show() == []
 
 
 def test_through_a_relay(place: Callable[[int], Place], script: Path) -> None:

@@ -297,6 +297,56 @@ def test_a_pool_ends_and_comes_back() -> None:
     assert lease(dhcp, 999) == "10.0.0.100"
 
 
+def test_a_client_behind_a_router_renews_by_itself() -> None:
+    """It had its address through a relay, and now asks without (RFC 2131 section 4.3.6): the frame is the router's."""
+    dhcp, router = server(), 0x02_00_00_00_00_99
+    relayed = {"relay": ipv4_address("10.9.0.1"), "sender": router, "hops": 1}
+    offer = must(dhcp, asked(D.DISCOVER, **relayed))                                    # type: ignore[arg-type]
+    chosen: dict[int, bytes] = {R.SERVER: ip(SERVER), R.REQUESTED: ip(offer.yours)}
+    must(dhcp, asked(D.REQUEST, chosen, **relayed))                                     # type: ignore[arg-type]
+    here = {"client": ipv4_address(offer.yours), "src": offer.yours, "dst": SERVER, "sender": router}
+    ack = must(dhcp, asked(D.REQUEST, **here))                                          # type: ignore[arg-type]
+    assert (ack.kind, ack.eth.dst, ipv4_text(ack.ip.dst), ack.udp.dst) == (D.ACK, router, offer.yours, 68)
+    told = must(dhcp, asked(D.INFORM, **here))                                          # type: ignore[arg-type]
+    assert (told.kind, told.eth.dst, told.options[R.ROUTERS]) == (D.ACK, router, ip("10.9.0.1"))
+    assert [row["mac"] for row in dhcp.show()] == ["02:00:00:00:00:01"]
+    assert tell(dhcp, asked(D.RELEASE, {R.SERVER: ip(SERVER)}, **here)) is None         # type: ignore[arg-type]
+    assert [row["state"] for row in dhcp.show()] == ["free"]
+
+
+def test_a_borrowed_name_gets_nothing_of_another() -> None:
+    """A station that says another's hardware address is answered, but can neither have nor end what is another's."""
+    dhcp, printer = server(), 0x02_00_00_00_00_07
+    assert must(dhcp, asked(D.DISCOVER, chaddr=printer, sender=OTHER)).yours == "10.0.0.100"
+    assert must(dhcp, asked(D.DISCOVER, chaddr=printer)).yours == "10.0.0.7"
+    address = lease(dhcp)
+    spoken: dict[int, bytes] = {R.SERVER: ip(SERVER), R.REQUESTED: ip(address)}
+    for kind in (D.DISCOVER, D.REQUEST, D.DECLINE, D.RELEASE, D.INFORM):
+        mine = {"client": ipv4_address(address), "src": address} if kind in (D.RELEASE, D.INFORM) else {}
+        assert tell(dhcp, asked(kind, spoken, sender=OTHER, **mine)) is None            # type: ignore[arg-type]
+    assert [row["state"] for row in dhcp.show() if row["address"] == address] == ["bound"]
+    assert must(dhcp, asked(D.DISCOVER, chaddr=0xdeadc0decafe, sender=OTHER)).eth.dst == 0xdeadc0decafe
+    there = {"client": ipv4_address("10.0.0.9"), "src": "10.0.0.9", "dst": SERVER}
+    ack = must(dhcp, asked(D.INFORM, chaddr=0, sender=OTHER, **there))                  # type: ignore[arg-type]
+    assert (ack.kind, ack.eth.dst, ipv4_text(ack.ip.dst)) == (D.ACK, OTHER, "10.0.0.9")
+    assert tell(dhcp, asked(D.INFORM, client=0xffff_ffff, chaddr=0, sender=OTHER, dst=SERVER)) is None
+
+
+def test_no_reply_is_longer_than_its_client_takes() -> None:
+    routes = [{"to": f"10.{n}.0.0/16", "via": "10.0.0.253"} for n in range(40)]
+    many = server(subnets=[{**SUBNET, "dns": [f"10.0.1.{n}" for n in range(30)], "routes": routes}])
+    wishes: dict[int, bytes] = {R.WISHES: bytes([R.NAME_SERVERS, R.ROUTES, R.DOMAIN, R.TFTP_SERVER]), R.RELAY: b"\1\1a"}
+    for most in (0, 100, 576, 600, 1400, 0xffff):
+        reply = must(many, asked(D.DISCOVER, {**wishes, **({R.MOST: most.to_bytes(2, "big")} if most else {})}))
+        assert len(reply.message) + 28 <= min(max(most, 576), 1400)
+        assert len(reply.options[R.ROUTES]) == 285 and reply.options[R.ROUTES].endswith(b"\0" + ip("10.0.0.254"))
+        assert len(reply.options[R.NAME_SERVERS]) == 120 and reply.options[R.RELAY] == b"\1\1a"
+        assert (R.OVERLOAD in reply.options) == (most < 700)
+    more = server(subnets=[{**SUBNET, "routes": [{"to": f"10.{n}.0.0/16", "via": "10.0.0.253"} for n in range(80)]}])
+    told = must(more, asked(D.DISCOVER, wishes)).options
+    assert R.ROUTES not in told and told[R.DOMAIN] == b"acme.test", "what does not fit is left out, and nothing else"
+
+
 def test_one_client_cannot_have_the_pool() -> None:
     dhcp = server(subnets=[{**SUBNET, "pools": ["10.0.0.100-10.0.0.200"]}], reservations=[])
     got = [tell(dhcp, asked(D.DISCOVER, {R.CLIENT: b"\0" + bytes([n])})) for n in range(50)]

@@ -7,7 +7,7 @@ What `decode` refuses is refused whole: half understood requests are how servers
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 
 from iovisor.language import Header, ipv4, mac, u1, u8, u15, u16, u32, u64
@@ -17,9 +17,11 @@ MAGIC = 0x6382_5363                     # RFC 2131 section 3
 NAMES = 192                             # bytes for a server's name and a boot file, between `Bootp` and the magic
 FIXED = 240                             # bytes before the first option
 SMALLEST = 300                          # RFC 951 section 3: what every client and relay accepts
+SMALLEST_MOST = 576 - 28 - FIXED        # RFC 2131 section 2: bytes of options that every client accepts
 ETHERNET = 1
 MOST_HOPS = 16                          # RFC 1542 section 4.1.1
 PAD, END = 0, 255
+SERVER_NAME_SIZE, BOOT_FILE_SIZE = 64, 128
 
 
 class BootpOperation(IntEnum):
@@ -105,9 +107,9 @@ def decode(message: bytes) -> dict[int, bytes]:
     _read(message[FIXED:], found)
     overload = found.get(DhcpOption.OVERLOAD, b"\0")[-1]
     if overload & 1:
-        _read(message[108:236], found)
+        _read(message[Bootp.size + SERVER_NAME_SIZE:Bootp.size + NAMES], found)
     if overload & 2:
-        _read(message[44:108], found)
+        _read(message[Bootp.size:Bootp.size + SERVER_NAME_SIZE], found)
     return found
 
 
@@ -126,9 +128,46 @@ def _read(data: bytes, found: dict[int, bytes]) -> None:
 def encode(options: Mapping[int, bytes] | Iterable[tuple[int, bytes]]) -> bytes:
     """Options in the order given, with the end behind them; long ones in parts (RFC 3396)."""
     pairs = options.items() if isinstance(options, Mapping) else options
-    parts = []
+    return b"".join(_written(code, value) for code, value in pairs) + bytes([END])
+
+
+def _written(code: int, value: bytes) -> bytes:
+    parts = (value[start:start + 255] for start in range(0, max(len(value), 1), 255))
+    return b"".join(bytes([code, len(part)]) + part for part in parts)
+
+
+def _spread(value: bytes, places: Sequence[int]) -> list[bytes | None]:
+    """What of an option goes into which place: all of it into the first with room, or parts into several (RFC 3396)."""
+    for place, room in enumerate(places):
+        if len(_written(0, value)) <= room:
+            return [*[None] * place, value]
+    rooms = [min(max(room - 2, 0), 255) for room in places]
+    if sum(rooms) < len(value):
+        return []
+    starts = [sum(rooms[:place]) for place in range(len(rooms))]
+    return [value[start:start + room] or None for start, room in zip(starts, rooms, strict=True)]
+
+
+def fitted(options: Iterable[tuple[int, bytes]], room: int, needed: Collection[int]) -> tuple[bytes, bytes]:
+    """Options that take `room` bytes at most, the end included, and what goes into the place of the `NAMES`.
+
+    If they are too many, some go there (RFC 2132 section 9.3), in parts if they must, and what does not fit there
+    either is left out; the `needed` ones stay where they are.
+    """
+    pairs = list(options)
+    whole = encode(pairs)
+    if len(whole) <= room:
+        return whole, bytes(NAMES)
+    left = room - 4 - sum(len(_written(code, value)) for code, value in pairs if code in needed)
+    places, texts = [left, BOOT_FILE_SIZE - 1, SERVER_NAME_SIZE - 1], [b"", b"", b""]
     for code, value in pairs:
-        for start in range(0, max(len(value), 1), 255):
-            part = value[start:start + 255]
-            parts.append(bytes([code, len(part)]) + part)
-    return b"".join(parts) + bytes([END])
+        if code in needed:
+            texts[0] += _written(code, value)
+            continue
+        for place, part in enumerate(_spread(value, places)):
+            if part is not None:
+                texts[place] += _written(code, part)
+                places[place] -= len(_written(code, part))
+    end = bytes([END])
+    names = (texts[2] + end).ljust(SERVER_NAME_SIZE, b"\0") + (texts[1] + end).ljust(BOOT_FILE_SIZE, b"\0")
+    return _written(DhcpOption.OVERLOAD, b"\3") + texts[0] + end, names

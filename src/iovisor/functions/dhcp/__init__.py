@@ -20,7 +20,7 @@ Link its port to a switch.  It answers ARP and ping for its address by itself.
 | `reservations` | list | none | `mac` or `client` (an identifier in hexadecimal), `address`, and a host `name` |
 | `lease` | time | 1h | how long a lease is, if the client has no wish |
 | `longest` | time | 24h | how long one may wish it |
-| `quota` | u16 | 4 | addresses for one hardware address; 0: no limit |
+| `quota` | u16 | 4 | addresses for one station, by the hardware address it sends from; 0: no limit |
 | `decline` | time | 24h | how long an address is left alone that somebody was found to use |
 | `leases` | u32 | 1024 | room for leases, offered, bound and remembered; fixed when the instance is made |
 | `ready` | u32 | 1024 | room for replies that the kernel gives by itself, two or three a client; likewise fixed |
@@ -128,7 +128,7 @@ from iovisor.wire import dhcp as wire
 from iovisor.wire.answer import echo
 from iovisor.wire.arp import Arp, ArpOperation, answer, is_ethernet_ipv4
 from iovisor.wire.datagram import datagram4
-from iovisor.wire.dhcp import CLIENT_PORT, FIXED, MAGIC, NAMES, SERVER_PORT, SMALLEST, Bootp, DhcpOption, DhcpType
+from iovisor.wire.dhcp import CLIENT_PORT, FIXED, MAGIC, SERVER_PORT, SMALLEST, Bootp, DhcpOption, DhcpType
 from iovisor.wire.ethernet import BROADCAST as EVERYBODY
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import Icmp, IcmpType
@@ -140,6 +140,11 @@ from .ready import Ready, Replies, RepliesConfig
 from .server import OFFER_STANDS, Question, Reply, Server
 
 AT_ONCE = 16           # the first of the counters for messages that the data path answers
+
+
+MOST_OPTIONS = 1400 - 28 - FIXED        # bytes, whatever a client says it takes: what fits into an overlay, too
+NEEDED = (DhcpOption.TYPE, DhcpOption.SERVER, DhcpOption.LEASE_TIME, DhcpOption.RENEWAL, DhcpOption.REBINDING,
+          DhcpOption.MESSAGE, DhcpOption.CLIENT, DhcpOption.RELAY)
 
 
 class Reason(Reasons):
@@ -401,7 +406,7 @@ class Dhcp(Function):
         reply = self.server().answer(question, now())
         if reply is not None:
             self.told.add(reply.kind, bytes=FIXED)
-            if reply.yours and ip.ihl == 5:
+            if reply.yours and ip.ihl == 5 and self.server().station(question) == question.owner:
                 client, seconds = question.client, int.from_bytes(dict(reply.options)[DhcpOption.LEASE_TIME], "big")
                 self.replies.keep(packet, event.length, head.address, wire.encode(reply.options), Ready(
                     upper=client.upper, lower=client.lower, lasts=seconds * SECOND, address=reply.yours,
@@ -442,14 +447,13 @@ def read(packet: Packet, length: int) -> tuple[Ethernet, IPv4, Bootp, Question] 
     if kind in (DhcpType.OFFER, DhcpType.ACK, DhcpType.NAK) or head.hops > wire.MOST_HOPS:
         return None
     question = Question(kind, head.address, options, head.client, head.relay, eth.src)
-    if not head.relay and head.address != eth.src:      # a client speaks for itself
-        return None
     return Ethernet.decode(bytes(eth)), IPv4.decode(bytes(ip)), head, question
 
 
 def written(config: DhcpConfig, eth: Ethernet, ip: IPv4, head: Bootp, question: Question, reply: Reply) -> bytes:
     """The frame of a reply (RFC 2131 section 4.1 says where it goes, table 3 what is in it)."""
-    options = wire.encode(reply.options)
+    room = int.from_bytes(question.options.get(DhcpOption.MOST, b""), "big") - 28 - FIXED
+    options, names = wire.fitted(reply.options, min(max(room, wire.SMALLEST_MOST), MOST_OPTIONS), NEEDED)
     body = Bootp(operation=wire.BootpOperation.REPLY, id=head.id, broadcast=head.broadcast, reserved=head.reserved,
                  client=0 if reply.kind == DhcpType.NAK else head.client, yours=reply.yours, relay=head.relay,
                  address=head.address)
@@ -459,9 +463,11 @@ def written(config: DhcpConfig, eth: Ethernet, ip: IPv4, head: Bootp, question: 
         body.broadcast = 1 if refused else head.broadcast
     elif refused or (head.client == 0 and head.broadcast):
         to, hardware, port = BROADCAST, EVERYBODY, CLIENT_PORT
+    elif head.client:                               # it has an address, and may be behind a router
+        to, hardware, port = head.client, eth.src, CLIENT_PORT
     else:
-        to, hardware, port = head.client or reply.yours, eth.src, CLIENT_PORT
-    message = (bytes(body) + bytes(NAMES) + MAGIC.to_bytes(4, "big") + options).ljust(SMALLEST, b"\0")
+        to, hardware, port = reply.yours, head.address, CLIENT_PORT
+    message = (bytes(body) + names + MAGIC.to_bytes(4, "big") + options).ljust(SMALLEST, b"\0")
     return datagram4((config.mac, hardware), (config.server, to), (SERVER_PORT, port), message)
 
 

@@ -3,6 +3,10 @@
 Silence is an answer too.  A server that is not asked keeps it (another server was chosen), and so does one that knows
 nothing of a client which says it has an address: somebody else may know better (section 4.3.2).  It speaks up, with a
 NAK, when an address is wrong for the network the client is on, or is another's.
+
+A hardware address in a message is a claim, and not every client that makes one has it: tools ask under names of their
+own, adapters speak for what is behind them.  So what a client gets is put down to the *station* its frames come from,
+which is known, and a station under a borrowed name gets neither what is another station's nor what is reserved.
 """
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ class Question:
     options: dict[int, bytes]
     client_address: int = 0
     relay: int = 0
-    sender: int = 0                     # who sent the frame, the client or a relay
+    sender: int = 0                     # who sent the frame: the client, a relay, a router
 
     @property
     def identifier(self) -> bytes:
@@ -64,10 +68,17 @@ class Server:
         self.pools = {subnet.prefix: subnet.offered(fixed) for subnet in config.subnets}
         self.refused = 0                # addresses asked for when there was none
 
+    def station(self, question: Question) -> int:
+        """The hardware address frames to the client go to, as far as it is known: none is behind a relay or a router,
+        where it is what the client says."""
+        near = not question.relay and (not question.client_address or self.config.subnet_of(
+            question.client_address) == self.config.subnet_of(self.config.server))
+        return question.sender if near else question.owner
+
     def answer(self, question: Question, moment: int) -> Reply | None:
         """What to say, if anything; the book is brought up to date."""
         subnet = self.config.subnet_of(question.relay or question.client_address or self.config.server)
-        if subnet is None:
+        if subnet is None or self._is_anothers(question, moment):
             return None
         match question.kind:
             case DhcpType.DISCOVER:
@@ -86,6 +97,16 @@ class Server:
                 return Reply(DhcpType.ACK, 0, self._options(question, subnet, DhcpType.ACK, 0))
         return None
 
+    def _is_anothers(self, question: Question, moment: int) -> bool:
+        """Whether somebody borrows the name of a client that another station is."""
+        station, lease = self.station(question), self.book.of(question.client)
+        return (station != question.owner and lease is not None and lease.mac != station and lease.expires > moment
+                and lease.state in (State.OFFERED, State.BOUND))
+
+    def _reserved(self, question: Question, subnet: SubnetConfig) -> int:
+        owner = question.owner if self.station(question) == question.owner else 0
+        return self.config.reserved(owner, question.identifier, subnet)
+
     def _discover(self, question: Question, subnet: SubnetConfig, moment: int) -> Reply | None:
         address = self._choose(question, subnet, moment)
         if address == 0:
@@ -94,7 +115,7 @@ class Server:
         lease = self.book.of(question.client)
         if lease is None or lease.address != address or lease.state != State.BOUND or lease.expires <= moment:
             try:
-                self.book.write(question.client, address, question.owner, State.OFFERED, moment + OFFER_STANDS)
+                self.book.write(question.client, address, self.station(question), State.OFFERED, moment + OFFER_STANDS)
             except Reject:
                 self.refused += 1
                 return None
@@ -102,7 +123,7 @@ class Server:
 
     def _choose(self, question: Question, subnet: SubnetConfig, moment: int) -> int:
         """The address for a client: reserved, its own, the one it wishes, one nobody had, the one longest free."""
-        reserved = self.config.reserved(question.owner, question.identifier, subnet)
+        reserved = self._reserved(question, subnet)
         if reserved:
             holder = self.book.holder(reserved)
             mine = holder is None or holder == question.client
@@ -112,7 +133,7 @@ class Server:
         if lease is not None and lease.address in pool:
             return lease.address
         # A new client takes an address; who has its quota gets none, and the pool is for others.
-        if self.config.quota and self.book.held_by(question.owner, moment) >= self.config.quota:
+        if self.config.quota and self.book.held_by(self.station(question), moment) >= self.config.quota:
             return 0
         wish = question.address(DhcpOption.REQUESTED)
         if wish in pool and self.book.is_free(wish, moment):
@@ -143,12 +164,12 @@ class Server:
                 return None
             if lease.address != wanted:
                 return self._refusal(question, f"{ipv4_text(lease.address)} is yours, not {ipv4_text(wanted)}")
-        reserved = self.config.reserved(question.owner, question.identifier, subnet)
+        reserved = self._reserved(question, subnet)
         if wanted != reserved and wanted not in self.pools[subnet.prefix]:
             return self._refusal(question, f"{ipv4_text(wanted)} is not given any more")
         seconds = self._seconds(question)
         expires = moment + seconds * SECOND
-        self.book.write(client, wanted, question.owner, State.BOUND, expires)
+        self.book.write(client, wanted, self.station(question), State.BOUND, expires)
         return self._granting(DhcpType.ACK, question, subnet, wanted)
 
     # -- replies -----------------------------------------------------------------------------------------------------
