@@ -438,6 +438,87 @@ class Inserts(Function):
         return forward(pkt.u16(1) if pkt.port == 7 else length)
 
 
+class Exchanges(Function):
+    """IPv4 made of IPv6 and the reverse: bare headers, and with what stood and shall stand behind them; twice; under a
+    tag; and made longer again."""
+
+    ports: Ports = ports(8)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth = pkt.parse(Ethernet)
+        length = len(pkt) & 0xffff
+        if pkt.port == 7:
+            pkt.retag(5)
+        if pkt.port == 6:
+            pkt.exchange(pkt.u8(4), IPv4).src = 1
+            return forward(pkt.u16(0))
+        if eth.type == 0x0800:
+            size = (pkt.u8(0) & 15) * 4
+            if pkt.port == 0:
+                ip6 = pkt.exchange(20, IPv6)
+            elif pkt.port == 1:
+                ip6, tunnel = pkt.exchange(size, IPv6, Tunnel)
+                tunnel.kind = size
+            else:
+                ip6 = pkt.exchange(size, IPv6)
+            ip6.length = length
+            ip6.src = length << 40
+            if pkt.port == 3:
+                ip4, icmp = pkt.exchange(52, IPv4, IcmpEcho)
+                ip4.dst = 6
+                icmp.id = length
+            elif pkt.port == 4:
+                pkt.insert(Tunnel).tail = 3
+            return forward(pkt.u16(0))
+        extra = pkt.u8(4) & 0x1f
+        if pkt.port == 0:
+            ip4 = pkt.exchange(40, IPv4)
+        elif pkt.port == 1:
+            ip4, tunnel = pkt.exchange(40 + extra, IPv4, Tunnel)
+            tunnel.big = length << 39
+        else:
+            ip4 = pkt.exchange(40 + extra, IPv4)
+        ip4.ttl, ip4.checksum = extra, length
+        if pkt.port == 3:
+            pkt.exchange(20, IPv6).hops = 5
+        elif pkt.port == 4:
+            pkt.resize(max(length - 30, 0))
+        return forward(len(pkt) & 0xffff)
+
+
+class Amends(Function):
+    """Checksums of transports whose pseudo-header became another, alone and with rewrites before and behind."""
+
+    ports: Ports = ports(4)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth = pkt.parse(Ethernet)
+        change = eth.src
+        if eth.type == 0x0800:
+            ip = pkt.parse(IPv4)
+            if ip.proto == 6:
+                tcp = pkt.parse(Tcp)
+                pkt.amend(tcp, change)
+                if pkt.port & 1:
+                    pkt.rewrite(tcp, src=tcp.dst, dst=4)
+                return forward(tcp.checksum)
+            udp = pkt.parse(Udp)
+            if pkt.port == 0:
+                pkt.amend(udp, change)
+            elif pkt.port == 1:
+                pkt.rewrite(udp, dst=53)
+                pkt.amend(udp, 0xffff)
+            elif pkt.port == 2:
+                pkt.rewrite(ip, under=udp, src=7)
+                pkt.amend(udp, change & 0xffff)
+                pkt.amend(udp, change >> 16)
+            return forward(udp.checksum)
+        pkt.skip(pkt.u8(0) & 0x3f)
+        udp = pkt.parse(Udp)
+        pkt.amend(udp, change ^ udp.src)
+        return forward(udp.checksum)
+
+
 class Blanks(Function):
     """Headers made of bytes that were something else."""
 

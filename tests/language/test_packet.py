@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iovisor.language import Dropped, Header, Packet, Reject, StaleView, u8, u16, u32
+from iovisor.wire import IPv4, IPv6
 
 ADDRESSES = bytes.fromhex("ffffffffffff 020000000001")
 
@@ -125,6 +126,30 @@ def test_inserting_keeps_the_ethernet_header_in_front() -> None:
         _ = old.a
     assert pkt.cursor == 16 and bytes(pkt) == bytes([*range(14), 0xff, 0, *range(14, 20)])
     rejects(Dropped.TRUNCATED, lambda: Packet(bytes(13)).insert(Pair))
+
+
+def test_an_exchange_makes_one_family_of_the_other() -> None:
+    frame = ADDRESSES + b"\x08\0" + bytes(range(1, 31))
+    pkt = Packet(frame)
+    pkt.segment = 1_400
+    old = pkt.parse(Pair)
+    new, behind = pkt.exchange(24, IPv6, Word)
+    new.hops, behind.value = 7, 8
+    with pytest.raises(StaleView):
+        _ = old.a
+    assert bytes(pkt) == ADDRESSES + b"\x86\xdd" + bytes(7) + b"\7" + bytes(35) + b"\x08" + bytes(range(25, 31))
+    assert (pkt.cursor, pkt.segment) == (14 + 44, 1_400)
+    pkt.exchange(44, IPv4).ttl = 9
+    assert bytes(pkt) == ADDRESSES + b"\x08\0" + bytes(8) + b"\t" + bytes(11) + bytes(range(25, 31))
+
+
+def test_an_exchange_of_what_is_not_there_rejects() -> None:
+    frame = ADDRESSES + b"\x08\0" + bytes(30)
+    for reason, length, kind in ((Dropped.TRUNCATED, 31, IPv6), (Dropped.RESIZE, 19, IPv6), (Dropped.RESIZE, 30, IPv4)):
+        pkt = Packet(frame)
+        rejects(reason, lambda pkt=pkt, length=length, kind=kind: pkt.exchange(length, kind))    # type: ignore[misc]
+        assert bytes(pkt) == frame
+    rejects(Dropped.TRUNCATED, lambda: Packet(bytes(13)).exchange(0, IPv6))
 
 
 def test_blanking_clears_bytes_and_leaves_views_valid() -> None:

@@ -162,3 +162,33 @@ def test_a_header_without_a_checksum_is_only_assigned() -> None:
     plain = pkt.parse(Plain)
     pkt.rewrite(plain, a=1, c=2)
     assert bytes(pkt) == bytes([1, 0, 0, 0, 0, 0, 2])
+
+
+@given(st.sampled_from([(Udp, 17, 6, True), (Tcp, 6, 16, False)]), WORD32, WORD32, st.integers(0, (1 << 128) - 1),
+       WORD16, PAYLOAD)
+def test_an_exchange_and_what_it_amends(kind: tuple[type[Header], int, int, bool], src: int, dst: int, far: int,
+                                        port: int, payload: bytes) -> None:
+    """From IPv4 to IPv6 with another pseudo-header, against a packet made from scratch."""
+    header, proto, at, optional = kind
+    length = header.size + len(payload)
+    ip = bytes(IPv4(length=20 + length, proto=proto, src=src, dst=dst))
+    transport = bytes(_transport(header, port)) + payload
+    pkt = Packet(bytes(12) + b"\x08\0" + finished(ip, transport, proto, at, True, optional))
+    new = pkt.exchange(20, IPv6)
+    new.length, new.next, new.hops, new.src, new.dst = length, proto, 64, far, src
+    before, after = ip[12:20], bytes(new)[8:40]
+    change = sum(0xffff - word for (word,) in struct.iter_unpack(">H", before))
+    change += sum(word for (word,) in struct.iter_unpack(">H", after))
+    pkt.amend(pkt.parse(header), change)
+    assert bytes(pkt)[14:] == finished(bytes(new), transport, proto, at, True, optional)
+
+
+def test_what_an_amendment_is_of() -> None:
+    pkt = Packet(bytes(60))
+    with pytest.raises(TypeError, match="pseudo-header"):
+        pkt.amend(pkt.parse(IcmpEcho), 1)
+    udp = pkt.parse(Udp)
+    with pytest.raises(ValueError, match="48 bits"):
+        pkt.amend(udp, -1)
+    pkt.amend(udp, 5)
+    assert udp.checksum == 0, "UDP without a checksum stays without"

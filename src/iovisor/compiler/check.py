@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..language.packet import FARTHEST, SUMMED
+from ..language.packet import EXCHANGED, FARTHEST, SUMMED
 from . import ir
 from .errors import CompileError, Span
 from .facts import Fact, State, join
@@ -409,7 +409,23 @@ class Checker:
             raise CompileError(f"a frame has 0 to {LONGEST:,} bytes, this may be {_big(args[0][1])}: bound it, e.g. "
                                "`min(n, 1500)`", expr.args[0].span)
         self.stale(state, "packet")
-        state.cursor = (14, 14) if expr.op == "insert" else (0, 0)
+        state.cursor = (14, 14) if expr.op in ("insert", "exchange") else (0, 0)
+        state.moved = state.moved or expr.op in ("push", "pop", "insert", "tag")
+        return Fact()
+
+    def call_exchange(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
+        if state.moved:
+            raise CompileError("something may have been put in front of this frame, or taken away: exchange its "
+                               "headers before that", expr.span)
+        if not 0 <= args[0][0] <= args[0][1] <= EXCHANGED:
+            raise CompileError(f"an exchange takes 0 to {EXCHANGED} bytes away, this may be {_big(args[0][1])}: bound "
+                               "it, e.g. `min(n, 60)`", expr.args[0].span)
+        return self.call_push(expr, state, args)
+
+    def call_amend(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
+        if not 0 <= args[1][0] <= args[1][1] < 1 << 48:
+            raise CompileError("a change of a sum has 0 to 48 bits: mask it, or add multiples of 0xffff, which count "
+                               "as nothing", expr.args[1].span)
         return Fact()
 
     def call_sum(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:

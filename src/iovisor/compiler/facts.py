@@ -32,12 +32,13 @@ class State:
 
     facts: dict[ir.Var, Fact] = field(default_factory=dict)
     cursor: Interval = (0, 0)
+    moved: bool = False         # the frame's front may be another than it came with
 
     def copy(self) -> State:
-        return State(dict(self.facts), self.cursor)
+        return State(dict(self.facts), self.cursor, self.moved)
 
     def become(self, other: State) -> None:
-        self.facts, self.cursor = other.facts, other.cursor
+        self.facts, self.cursor, self.moved = other.facts, other.cursor, other.moved
 
 
 def _join_facts(a: Fact, b: Fact) -> Fact:
@@ -53,4 +54,4 @@ def join(a: State | None, b: State | None) -> State | None:
     if a is None or b is None:
         return a or b
     facts = {v: _join_facts(f, b.facts[v]) for v, f in a.facts.items() if v in b.facts}
-    return State(facts, union(a.cursor, b.cursor))
+    return State(facts, union(a.cursor, b.cursor), a.moved or b.moved)

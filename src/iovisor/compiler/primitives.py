@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..language import machine, verdicts
 from ..language.layout import Header, Metadata, Record, shapes
-from ..language.packet import Packet
+from ..language.packet import INTERNET, Packet
 from ..language.tables import NEW, Counter, Hash, Lpm, Table
 from . import ir
 from .errors import CompileError, Span
@@ -43,7 +43,8 @@ OPERATIONS: dict[str, Effects] = {
     "tag": Effects("tag", "tag size cursor"), "untag": Effects("tag", "tag size cursor"),
     "push": Effects("size", "packet size cursor"), "pop": Effects("size", "packet size cursor"),
     "insert": Effects("size", "packet size cursor"), "resize": Effects("size", "packet size cursor"),
-    "rewrite": Effects("packet", "packet"),
+    "exchange": Effects("packet size", "packet size cursor"),
+    "rewrite": Effects("packet", "packet"), "amend": Effects("packet", "packet"),
     "get": Effects("table clock"), "put": Effects("table clock", "table"), "delete": Effects("table", "table"),
     "touch": Effects("clock", "table"), "count": Effects("", "table"),
     "now": Effects("clock"), "instant": Effects("clock"), "hash": Effects(), "random": Effects("clock", "clock"),
@@ -158,6 +159,20 @@ def _push(build: Expressions, request: Request) -> Value:
 def _insert(build: Expressions, request: Request) -> Value:
     kinds = headers(build, request)
     effect(build, "insert", request.span, statics=(sum(k.size for k in kinds),))
+    return _views(build, request.span, kinds, True)
+
+
+@primitive(Packet.exchange)
+def _exchange(build: Expressions, request: Request) -> Value:
+    if not request.node.args:
+        raise CompileError(f"`{request.name}` takes a length and header classes", request.span)
+    rest = replace(request, node=ast.Call(request.node.func, request.node.args[1:], request.node.keywords))
+    length = build.integer(request.node, build.visit(request.node.args[0]))
+    kinds = headers(build, rest)
+    if kinds[0].size not in INTERNET:
+        raise CompileError(f"`{request.name}` puts a fixed header of IPv4 or IPv6 first, of 20 or 40 bytes; "
+                           f"{described(kinds[0])} has {kinds[0].size}", request.span)
+    effect(build, "exchange", request.span, length, statics=(kinds[0].size, sum(k.size for k in kinds)))
     return _views(build, request.span, kinds, True)
 
 
@@ -310,6 +325,18 @@ def _rewrite(build: Expressions, request: Request) -> Value:
         raise CompileError("`under` is a parsed transport header, or None", request.span)
     values = [build.integer(request.node, value) for value in named.values()]
     return effect(build, "rewrite", request.span, *views, *values, statics=(tuple(named), covering))
+
+
+@primitive(Packet.amend)
+def _amend(build: Expressions, request: Request) -> Value:
+    header, change = bound(build, request, "header", "change")
+    view = build.view(request.node, header)
+    kind = view.type
+    assert isinstance(kind, ir.View)
+    coverage = kind.layout.coverage if issubclass(kind.layout, Header) else None
+    if coverage is None or not coverage.pseudo or kind.space != "packet":
+        raise CompileError(f"{described(kind.layout)} has no checksum that covers a pseudo-header", request.span)
+    return effect(build, "amend", request.span, build.read(view, request.span), build.integer(request.node, change))
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ Four rules make one meaning possible on four machines:
 - **Reading beyond the end rejects** the packet (`Dropped.TRUNCATED`); `peek` answers None instead.  Moving the cursor
   past the end is no error, only reading there is.
 - **Resizing makes every older view stale** and puts the cursor back to the front: `push`, `insert`, `pop`, `resize`,
-  `tag`, `untag`.
+  `tag`, `untag`, `exchange`.
 - **A field under a checksum is rewritten, not assigned**: `rewrite` adjusts what covers it by RFC 1624.  Recomputing
   was rejected: on TC the checksum of most packets is not finished yet.
 """
@@ -31,6 +31,8 @@ M = TypeVar("M", bound=Metadata)
 TPIDS = (0x8100, 0x88a8)        # IEEE 802.1Q: customer and service tags
 GROWN = 2048                    # what `resize` makes a frame at most; XDP gives a frame one page, less its ends
 SUMMED = 2048                   # bytes that `sum` takes at most
+EXCHANGED = 512                 # bytes of headers that `exchange` takes away at most
+INTERNET = {20: 0x0800, 40: 0x86dd}     # what a frame says that it carries, by the size of that one's fixed header
 FARTHEST = 0x7fff               # no view begins beyond this byte; the kernel's verifier follows no farther
 
 
@@ -243,6 +245,34 @@ class Packet:
         self.segment = 0
         self._resized()
 
+    @overload
+    def exchange(self, length: int, a: type[A], /) -> A: ...
+    @overload
+    def exchange(self, length: int, a: type[A], b: type[B], /) -> tuple[A, B]: ...
+    @overload
+    def exchange(self, length: int, a: type[A], b: type[B], c: type[C], /) -> tuple[A, B, C]: ...
+    @overload
+    def exchange(self, length: int, a: type[A], b: type[B], c: type[C], d: type[D], /) -> tuple[A, B, C, D]: ...
+
+    def exchange(self, length: int, *headers: type[Header]) -> Any:
+        """Make an IPv4 packet of an IPv6 packet, or the reverse: put headers in the place of the `length` bytes behind
+        the Ethernet header, all zero, free to assign, the cursor behind them.  Resizes.
+
+        The first header is the fixed one of the family that the packet gets, 20 or 40 bytes, and the frame's type says
+        so at once.  An aggregate stays one, of segments as large as before.  Nothing is done to the transport's
+        checksum: `amend` does.  Rejects a frame that is not of the other family, or not as long, and a `length` below
+        the other family's fixed header.  Before it, nothing may be put in front of the frame or taken away.
+        """
+        size = headers[0].size
+        if len(self.data) < 14 + length:
+            raise Reject(Dropped.TRUNCATED)
+        if length < 60 - size or self.data[12:14] != INTERNET[60 - size].to_bytes(2, "big"):
+            raise Reject(Dropped.RESIZE)
+        self.data[12:14 + length] = INTERNET[size].to_bytes(2, "big") + bytes(sum(header.size for header in headers))
+        self._resized()
+        self.cursor = 14
+        return self._fresh(headers)
+
     def pop(self, *headers: type[Header]) -> None:
         """Remove as many bytes from the front as these headers take.  Resizes.
 
@@ -283,6 +313,17 @@ class Packet:
             pseudo = [name for name in fields if name in kind.pseudo]
             if pseudo:
                 _adjust(under, covering.field, covering.optional, _spans(kind, pseudo), before, after)
+
+    def amend(self, header: Header, change: int) -> None:
+        """Adjust the checksum of a transport header whose pseudo-header became another: `change` is what that adds to
+        the sum, 48 bits at most (RFC 1624; to take away, add the complement).  UDP without a checksum stays without.
+        """
+        coverage = type(header).coverage
+        if coverage is None or not coverage.pseudo:
+            raise TypeError(f"no checksum of {type(header).__name__} covers a pseudo-header")
+        if not 0 <= change < 1 << 48:
+            raise ValueError(f"a change of a sum has 48 bits, this is {change}")
+        _settle(header, coverage.field, coverage.optional, change)
 
     # -- as bytes -----------------------------------------------------------------------------------------------
 
@@ -343,13 +384,17 @@ def _spans(kind: type[Header], names: Any) -> list[int]:
 
 def _adjust(header: Header, name: str, optional: bool, offsets: list[int], before: bytes, after: bytes) -> None:
     """HC' = ~(~HC + ~m + m'), RFC 1624 equation 3, with the kernel's choice between the two zeros."""
+    _settle(header, name, optional, sum(
+        (~int.from_bytes(before[offset:offset + 2], "big") & 0xffff) + int.from_bytes(after[offset:offset + 2], "big")
+        for offset in offsets))
+
+
+def _settle(header: Header, name: str, optional: bool, change: int) -> None:
+    """Add a change of the sum to what a checksum covers."""
     old = getattr(header, name)
     if optional and old == 0:
         return
-    total = ~old & 0xffffffff
-    for offset in offsets:
-        total += (~int.from_bytes(before[offset:offset + 2], "big") & 0xffff) \
-            + int.from_bytes(after[offset:offset + 2], "big")
+    total = (~old & 0xffffffff) + change
     while total >> 16:
         total = (total & 0xffff) + (total >> 16)
     new = ~total & 0xffff

@@ -11,8 +11,10 @@ from ..compiler import ir
 from ..compiler.llvm import Emitter, Pointer
 from ..language.integers import storage, width
 from ..language.layout import Field, Header, Layout
-from ..language.packet import FARTHEST, GROWN
+from ..language.packet import FARTHEST, GROWN, INTERNET
 from ..language.verdicts import Dropped
+
+RESIZES = frozenset({"push", "insert", "pop", "resize", "exchange", "tag", "untag"})
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,19 @@ def rewrite(emit: Emitter, call: ir.Call, cover: object, below: object) -> None:
         below(second.var, changes[tuple(pseudo)])
 
 
+def amend(emit: Emitter, call: ir.Call) -> tuple[ir.Var, Change]:
+    """`Packet.amend`: the header, and the change as the bytes of its checksum lie."""
+    header = call.args[0]
+    assert isinstance(header, ir.Read)
+    return header.var, Change(folded(emit, emit.integer(call.args[1], 64)), 0xffff)
+
+
 def continues(stmt: ir.Stmt | None) -> bool:
     """Whether a statement is another rewrite that reads nothing: the checksums of the last may wait for it."""
-    return isinstance(stmt, ir.Do) and isinstance(stmt.value, ir.Call) and stmt.value.op == "rewrite" and all(
-        isinstance(n, ir.Const | ir.Read | ir.Binary | ir.Unary) for a in stmt.value.args for n in ir.walk(a))
+    if not (isinstance(stmt, ir.Do) and isinstance(stmt.value, ir.Call) and stmt.value.op in ("rewrite", "amend")):
+        return False
+    nodes = (node for argument in stmt.value.args for node in ir.walk(argument))
+    return all(isinstance(node, ir.Const | ir.Read | ir.Binary | ir.Unary) for node in nodes)
 
 
 def key(emit: Emitter, expr: ir.Expr, kind: object, prefix: bool = False) -> str:
@@ -221,11 +232,50 @@ def move_front(emit: Emitter, data: str, count: int) -> None:
              for first, bits in ((0, 64), (8, 32), (12, 16))]
     for first, bits, part in saved:
         emit.emit(f"store i{bits} {part}, ptr {emit.offset(data, first)}, align 1")
-    first = 14
-    while first < count + 14:
-        size = next(n for n in (8, 4, 2, 1) if first + n <= count + 14)
+    clear(emit, data, 14, count)
+
+
+def clear(emit: Emitter, data: str, first: int, count: int) -> None:
+    """Make bytes of the packet zero."""
+    end = first + count
+    while first < end:
+        size = next(n for n in (8, 4, 2, 1) if first + n <= end)
         emit.emit(f"store i{size * 8} 0, ptr {emit.offset(data, first)}, align 1")
         first += size
+
+
+def taken(emit: Emitter, call: ir.Call) -> str:
+    """How many bytes `Packet.exchange` takes away, i64, in a range the verifier knows."""
+    low, high = emit.interval(call.args[0])
+    value = emit.integer(call.args[0], 64)
+    return str(low) if low == high else bounded(emit, value, high)
+
+
+def exchangeable(emit: Emitter, call: ir.Call, length: str, data: str) -> None:
+    """Reject what `Packet.exchange` does; at least 14 bytes are there."""
+    other = 60 - call.statics[0]
+    emit.reject(Dropped.RESIZE, emit.value(f"icmp ult i64 {length}, {other}"))
+    kind = emit.load_swapped(emit.offset(data, 12), 16)
+    emit.reject(Dropped.RESIZE, emit.value(f"icmp ne i64 {kind}, {INTERNET[other]}"))
+
+
+def front(emit: Emitter, data: str) -> list[tuple[int, int, str]]:
+    """The Ethernet addresses: where, how many bits, and which."""
+    return [(first, bits, emit.value(f"load i{bits}, ptr {emit.offset(data, first)}, align 1"))
+            for first, bits in ((0, 64), (8, 32))]
+
+
+def put_front(emit: Emitter, data: str, saved: list[tuple[int, int, str]], call: ir.Call) -> None:
+    """Put them before what `exchange` made, with its type, and clear the new headers."""
+    for first, bits, part in saved:
+        emit.emit(f"store i{bits} {part}, ptr {emit.offset(data, first)}, align 1")
+    put_type(emit, data, call)
+
+
+def put_type(emit: Emitter, data: str, call: ir.Call) -> None:
+    """Say what the frame carries, and clear the new headers."""
+    emit.store_swapped(emit.offset(data, 12), str(INTERNET[call.statics[0]]), 0, 16)
+    clear(emit, data, 14, call.statics[1])
 
 
 def resizable(emit: Emitter, length: str, before: str) -> None:
@@ -260,5 +310,6 @@ def age(emit: Emitter, address: str, spec: object, ttl: str) -> str:
     return emit.value(f"load ptr, ptr {result}")
 
 
-__all__ = ["Change", "Pointer", "adjust", "age", "bounded", "continues", "copy_bytes", "folded", "key", "move_cursor",
-           "move_front", "offset_of", "resizable", "rewrite", "scalar", "skip", "stored"]
+__all__ = ["RESIZES", "Change", "Pointer", "adjust", "age", "amend", "bounded", "clear", "continues", "copy_bytes",
+           "exchangeable", "folded", "front", "key", "move_cursor", "move_front", "offset_of", "put_front", "put_type",
+           "resizable", "rewrite", "scalar", "skip", "stored", "taken"]

@@ -76,7 +76,7 @@ class Native(Target):
     # -- reaching the packet -----------------------------------------------------------------------------------------
 
     def loses(self, emit: Emitter, call: ir.Call) -> bool:
-        return call.op in ("push", "insert", "pop", "resize", "tag", "untag")
+        return call.op in lowering.RESIZES
 
     def find(self, emit: Emitter, offset: str, size: int) -> tuple[str, str]:
         """A pointer to bytes of the packet, and whether they are beyond its end."""
@@ -195,7 +195,7 @@ class Native(Target):
     def tpid(self, emit: Emitter, call: ir.Call) -> str:
         return self.word(emit, TPID)
 
-    def _require(self, emit: Emitter, count: int) -> None:
+    def _require(self, emit: Emitter, count: int | str) -> None:
         """Reject a packet shorter than this."""
         length = emit.value(f"sub i64 {self.word(emit, END)}, {self.word(emit, DATA)}")
         emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ult i64 {length}, {count}"))
@@ -287,6 +287,23 @@ class Native(Target):
         self._require(emit, call.statics[0] + 14)
         self.set_word(emit, DATA, emit.offset(self.word(emit, DATA, "ptr"), call.statics[0]), "ptr")
         emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    @lowers("exchange")
+    def exchange(self, emit: Emitter, call: ir.Call) -> None:
+        length = emit.integer(call.args[0], 64)
+        data = self.word(emit, DATA, "ptr")
+        self._require(emit, emit.value(f"add i64 {length}, 14"))
+        lowering.exchangeable(emit, call, length, data)
+        saved = lowering.front(emit, data)
+        fresh = emit.offset(data, emit.value(f"sub i64 {length}, {call.statics[1]}"))
+        emit.reject(Dropped.RESIZE, emit.value(f"icmp ult ptr {fresh}, {self.word(emit, LIMIT, 'ptr')}"))
+        self.set_word(emit, DATA, fresh, "ptr")
+        lowering.put_front(emit, fresh, saved, call)
+        emit.emit(f"store i64 14, ptr {emit.cursor}")
+
+    @lowers("amend")
+    def amend(self, emit: Emitter, call: ir.Call) -> None:
+        lowering.adjust(emit, *lowering.amend(emit, call))
 
     @lowers("rewrite")
     def rewrite(self, emit: Emitter, call: ir.Call) -> None:

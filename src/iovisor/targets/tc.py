@@ -16,7 +16,7 @@ from ..compiler import ir
 from ..compiler.llvm import Emitter, Pointer
 from ..compiler.target import lowers
 from ..language.layout import Header
-from ..language.packet import TPIDS
+from ..language.packet import INTERNET, TPIDS
 from ..language.verdicts import Dropped
 from . import lowering
 from .bpf import AGGREGATE, BARE, COPIED, MAP_BY_INDEX, SINGLE, TAIL_CALL, VALUE_BY_INDEX, Bpf
@@ -26,8 +26,8 @@ NEAR = 256      # headers that end before this byte are pulled at the beginning
 LEN, MARK, PROTOCOL, VLAN_PRESENT, VLAN_TCI, VLAN_PROTO, PRIORITY, INDEX, CB, CLASS = \
     0, 8, 16, 20, 24, 28, 32, 44, 48, 72
 DATA, DATA_END, GSO_SIZE = 76, 80, 176
-STORE_BYTES, L4_CSUM, CLONE_REDIRECT, VLAN_PUSH, VLAN_POP, LOAD_BYTES, CHANGE_TAIL, PULL, CHANGE_HEAD, ADJUST_ROOM = \
-    9, 11, 13, 18, 19, 26, 38, 39, 43, 50
+STORE_BYTES, L4_CSUM, CLONE_REDIRECT, VLAN_PUSH, VLAN_POP, LOAD_BYTES, CHANGE_PROTO, CHANGE_TAIL, PULL, CHANGE_HEAD, \
+    ADJUST_ROOM = 9, 11, 13, 18, 19, 26, 31, 38, 39, 43, 50
 PSEUDO_HEADER, MANGLED_ZERO = 0x10, 0x20
 MAC_LEVEL = 1   # BPF_ADJ_ROOM_MAC
 QUEUES = 1 << 16        # the handle of a device's queues, 1:
@@ -59,7 +59,7 @@ class Tc(Bpf):
         self.put_off: list[tuple[str, ...]] = []        # calls that mend checksums
         self.kept: set[ir.Var] = set()                  # what may be used until they are made
         if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "sum",
-                              "length", "push", "insert", "pop", "resize", "punt", "notify"}:
+                              "length", "push", "insert", "pop", "resize", "exchange", "punt", "notify"}:
             self._settle_tag(emit)
         near = [high + n.statics[0].size if n.op != "load" else high + n.statics[0]
                 for n in ir.walk(emit.program) if isinstance(n, ir.Call) and n.op in ("parse", "peek", "load")
@@ -113,7 +113,7 @@ class Tc(Bpf):
             coverage = header.type.layout.coverage
             covered: bool = coverage is not None and coverage.scope == "transport"
             return covered or call.statics[1] is not None
-        return call.op in ("copy", "sum", "push", "insert", "pop", "resize", "tag", "untag", "retag")
+        return call.op in lowering.RESIZES or call.op in ("copy", "sum", "amend", "retag")
 
     def reach(self, emit: Emitter, view: ir.Var) -> None:
         assert isinstance(view.type, ir.View)
@@ -305,7 +305,7 @@ class Tc(Bpf):
         Whether there is an inner one the kernel takes from `skb->protocol`, which resizing and writing leave as it
         was: a tag put before the bytes and taken away again makes it read them.
         """
-        if emit.operations & {"push", "insert", "pop", "resize"} or _writes_type(emit):
+        if emit.operations & {"push", "insert", "pop", "resize", "exchange"} or _writes_type(emit):
             self._push_tag(emit, str(_RAW_8100), "0")
             emit.helper(VLAN_POP, "i64", "ptr %ctx")
         emit.helper(VLAN_POP, "i64", "ptr %ctx")
@@ -370,6 +370,31 @@ class Tc(Bpf):
         self._checked(emit, emit.helper(STORE_BYTES, "i64", "ptr %ctx", "i32 0", f"ptr {saved}", "i32 14", "i64 0"))
         emit.emit(f"store i64 0, ptr {emit.cursor}")
 
+    @lowers("exchange")
+    def exchange(self, emit: Emitter, call: ir.Call) -> None:
+        """The kernel exchanges one fixed header for the other, and what kind of segments an aggregate will be cut into;
+        what the headers take more or less besides goes in or out behind the MAC header."""
+        first, total = call.statics
+        length = lowering.taken(emit, call)
+        wanted = emit.value(f"add i64 {length}, 14")
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ult i64 {self.word(emit, LEN)}, {wanted}"))
+        data, end = self.bounds(emit)
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {emit.offset(data, 14)}, {end}"))
+        lowering.exchangeable(emit, call, length, data)
+        raw = int.from_bytes(INTERNET[first].to_bytes(2, "big"), "little")
+        self._checked(emit, emit.helper(CHANGE_PROTO, "i64", "ptr %ctx", f"i16 zeroext {raw}", "i64 0"))
+        if length != str(total + 60 - 2 * first):
+            more = emit.value(f"sub i64 {total + 60 - 2 * first}, {length}")
+            with emit.when(emit.value(f"icmp ne i64 {more}, 0")):
+                cut = emit.value(f"trunc i64 {more} to i32")
+                self._checked(emit, emit.helper(ADJUST_ROOM, "i64", "ptr %ctx", f"i32 {cut}", f"i32 {MAC_LEVEL}",
+                                                "i64 0"))
+        self.linear(emit, str(total + 14))
+        data, end = self.bounds(emit)
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {emit.offset(data, total + 14)}, {end}"))
+        lowering.put_type(emit, data, call)
+        emit.emit(f"store i64 14, ptr {emit.cursor}")
+
     def _shift(self, emit: Emitter, count: int) -> None:
         """`adjust_room` refuses what is not IP: move the bytes one by one and cut the tail (frames to 2 kB)."""
         length = self.word(emit, LEN)
@@ -407,6 +432,10 @@ class Tc(Bpf):
                 self._replace(emit, view, change, 0)
 
         lowering.rewrite(emit, call, own, lambda view, change: self._replace(emit, view, change, PSEUDO_HEADER))
+
+    @lowers("amend")
+    def amend(self, emit: Emitter, call: ir.Call) -> None:
+        self._replace(emit, *lowering.amend(emit, call), PSEUDO_HEADER)
 
     def _replace(self, emit: Emitter, view: ir.Var, change: lowering.Change, flags: int) -> None:
         """The kernel's helper by difference: right for full and for partial checksums."""

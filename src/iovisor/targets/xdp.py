@@ -41,7 +41,7 @@ class Xdp(Bpf):
 
     def prologue(self, emit: Emitter) -> None:
         self.put_off: dict[ir.Var, lowering.Change] = {}        # checksums that wait for the next rewrite
-        self.lifted = bool(emit.operations & {"push", "insert", "pop", "resize", "tag", "untag", "retag"}) or any(
+        self.lifted = bool(emit.operations & (lowering.RESIZES | {"retag"})) or any(
             _ambiguous(place, size) for place, size in _accesses(emit)) or any(
             isinstance(n, ir.Call) and n.op == "sum" and emit.checked.offsets[id(n)][0] < TAG_AT
             for n in ir.walk(emit.program))
@@ -114,7 +114,7 @@ class Xdp(Bpf):
         return TAG_AT - low if low == high and low < TAG_AT < low + view.type.layout.size else None
 
     def loses(self, emit: Emitter, call: ir.Call) -> bool:
-        return call.op in ("push", "insert", "pop", "resize", "tag", "untag")
+        return call.op in lowering.RESIZES
 
     def reach(self, emit: Emitter, view: ir.Var) -> None:
         assert isinstance(view.type, ir.View)
@@ -323,18 +323,42 @@ class Xdp(Bpf):
         emit.reject(Dropped.RESIZE, _failed(emit, emit.helper(ADJUST_HEAD, "i64", "ptr %ctx", f"i32 {count}")))
         emit.emit(f"store i64 0, ptr {emit.cursor}")
 
+    @lowers("exchange")
+    def exchange(self, emit: Emitter, call: ir.Call) -> None:
+        length = lowering.taken(emit, call)
+        data, end = self.bounds(emit)
+        self._room(emit)
+        beyond = emit.offset(emit.offset(data, length), 14)
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {beyond}, {end}"))
+        lowering.exchangeable(emit, call, length, data)
+        saved = lowering.front(emit, data)
+        less = emit.value(f"trunc i64 {emit.value(f'sub i64 {length}, {call.statics[1]}')} to i32")
+        emit.reject(Dropped.RESIZE, _failed(emit, emit.helper(ADJUST_HEAD, "i64", "ptr %ctx", f"i32 {less}")))
+        data, end = self.bounds(emit)
+        behind = emit.offset(data, call.statics[1] + 14)
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {behind}, {end}"))
+        lowering.put_front(emit, data, saved, call)
+        emit.emit(f"store i64 14, ptr {emit.cursor}")
+
     # -- checksums ---------------------------------------------------------------------------------------------------
 
     @lowers("rewrite")
     def rewrite(self, emit: Emitter, call: ir.Call) -> None:
         def mend(view: ir.Var, change: lowering.Change) -> None:
-            former = self.put_off.get(view)
-            if former is not None:
-                both = emit.value(f"add i64 {former.sum}, {change.sum}")
-                change = lowering.Change(both, former.most + change.most)
-            self.put_off[view] = change
+            self._mend(emit, view, change)
 
         lowering.rewrite(emit, call, mend, mend)
+
+    @lowers("amend")
+    def amend(self, emit: Emitter, call: ir.Call) -> None:
+        self._mend(emit, *lowering.amend(emit, call))
+
+    def _mend(self, emit: Emitter, view: ir.Var, change: lowering.Change) -> None:
+        former = self.put_off.get(view)
+        if former is not None:
+            both = emit.value(f"add i64 {former.sum}, {change.sum}")
+            change = lowering.Change(both, former.most + change.most)
+        self.put_off[view] = change
 
     def before(self, emit: Emitter, stmt: ir.Stmt | None) -> None:
         """Rewrites in a row change a checksum once."""
