@@ -12,6 +12,7 @@ from iovisor.control.events import Events
 from iovisor.control.platform import Platform
 from iovisor.control.troubles import Troubles
 from iovisor.fabric import Network
+from iovisor.functions.switch import Switch
 from iovisor.kernel import Netlink, interfaces
 from tests.control.conftest import ADMIN, Platforms, apply
 from tests.control.test_platform import pair
@@ -71,7 +72,7 @@ def test_what_cannot_be_mended(place: Places, platform: Platforms, monkeypatch: 
     at = place(2)
     here = platform(at)
     apply(here, pair())
-    add = Network.link
+    here.hosted["acme/prod"].call(lambda network: network.add("stray", Switch()))
 
     def refuses(*arguments: Any) -> None:
         raise ValueError("on purpose")
@@ -84,7 +85,8 @@ def test_what_cannot_be_mended(place: Places, platform: Platforms, monkeypatch: 
         again = platform(at)
         assert shown(again) == ("degraded", ["mending"])
     assert until(lambda: shown(again) == ("runs", []))
-    assert Network.link is add and told(again, "recovered") == [{"trouble": "mending"}]
+    assert told(again, "recovered") == [{"trouble": "mending"}]
+    assert "stray" not in again.hosted["acme/prod"].call(lambda network: set(network.instances))
     again.destroy(ADMIN, "acme", "prod")
 
 

@@ -67,6 +67,8 @@ def mend(network: Network, wanted: Shape) -> tuple[list[Step], dict[str, str]]:
     """As `turn` and `tidy`, but what cannot be attached now, because its namespace or device is not there yet, holds up
     nothing else: answers what was done, and why what was not."""
     steps, missing, former = plan(network, wanted), {}, Shape.of(network)
+    if not steps:
+        return [], {}
     waiting = [step for step in steps if step.what == "attach" and _is_new(step, former)]
     present = dict(wanted.edges)
     for step in waiting:

@@ -81,6 +81,16 @@ class Intent:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass
+class Standing:
+    """What a head says, read once for each time it is written: every apply and every look for drift asks all of them.
+    """
+
+    modified: int
+    intent: Intent
+    lowered: Lowered | None = None
+
+
 class Platform:
     """Made once a host; `state` is its directory.  May be used by any number of threads."""
 
@@ -93,6 +103,7 @@ class Platform:
         self.sources = Sources(state / "functions")
         self.quotas, self.peers = Quotas(self), Peers(namespace, self._content)
         self.hosted: dict[str, Hosted] = {}
+        self._standing: dict[str, Standing] = {}                # by key, of networks that were asked for
         self.troubles, self._mender = Troubles(self.events), Mender(self)
         self.changing = threading.RLock()
 
@@ -185,8 +196,8 @@ class Platform:
                                      "name one that `ip netns` shows")
 
     def document(self, head: Head) -> Network:
-        """What a network shall be."""
-        return Network.model_validate(self._revision(head, head.current).document)
+        """What a network shall be.  Read once for each change of its head: whoever applies asks all networks."""
+        return self._read(head).intent.content
 
     # -- planning and applying ---------------------------------------------------------------------------------------
 
@@ -297,6 +308,7 @@ class Platform:
             head = self.head(tenant, network)
             content = self.document(head)
             self.records.drop(head)
+            self._standing.pop(head.key, None)
             hosted = self.hosted.pop(head.key, None)
             if hosted is not None:
                 hosted.destroy()
@@ -440,8 +452,11 @@ class Platform:
         return hosted.call(do)
 
     def lowered(self, head: Head) -> Lowered:
-        """What a network shall be on this host."""
-        return self._lowered(self._again(head, self._revision(head, head.current)))
+        """What a network shall be on this host.  With gateways, that depends on other networks, too."""
+        standing = self._read(head)
+        if standing.lowered is None or any(one.peer is not None for one in standing.intent.content.endpoints.values()):
+            standing.lowered = self._lowered(standing.intent)
+        return standing.lowered
 
     def shape(self, head: Head) -> Shape:
         return self.lowered(head).shape
@@ -476,6 +491,13 @@ class Platform:
             self.peers.open(content)
         if named:
             self.peers.sweep(self.document(head) for head in self.records.heads())
+
+    def _read(self, head: Head) -> Standing:
+        found = self._standing.get(head.key)
+        if found is None or found.modified != head.modified:
+            found = Standing(head.modified, self._again(head, self._revision(head, head.current)))
+            self._standing[head.key] = found
+        return found
 
     def _lowered(self, intent: Intent) -> Lowered:
         kinds = Kinds(intent.own)

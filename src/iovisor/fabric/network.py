@@ -158,6 +158,8 @@ class Network(Observed):
     def attach_all(self, wanted: Mapping[str | PortRef, Attachment]) -> list[Edge]:
         """Join many ports at once, which takes few words with the kernel; all are joined, or none."""
         joins: dict[PortRef, Join] = {}
+        if not wanted:
+            return []
         with self._changing(), ExitStack() as undo, rcu.expedited():
             for port, what in wanted.items():
                 at, index = self._free(port), what.index if isinstance(what, Edge) else 0
