@@ -58,6 +58,7 @@ from iovisor.language import (
 )
 from iovisor.language import mac_address as address_of
 from iovisor.wire.ethernet import Ethernet, EtherType
+from iovisor.wire.gre import Gre
 from iovisor.wire.icmp import Icmp, IcmpEcho
 from iovisor.wire.icmp6 import Icmp6
 from iovisor.wire.ipv4 import IpProtocol, IPv4
@@ -517,6 +518,59 @@ class Amends(Function):
         udp = pkt.parse(Udp)
         pkt.amend(udp, change ^ udp.src)
         return forward(udp.checksum)
+
+
+
+
+class Tunnels(Function):
+    """The outsides of tunnels put before a packet and taken off again; tunnels in tunnels; and what is no tunnel."""
+
+    ports: Ports = ports(12)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        length = len(pkt) & 0xffff
+        if pkt.port == 0:
+            outer = pkt.insert(IPv4)
+            outer.length = length
+            outer.proto = 4
+        elif pkt.port == 1:
+            pkt.insert(IPv6).length = length
+        elif pkt.port == 2:
+            ip, udp, shim = pkt.insert(IPv4, Udp, Tunnel)
+            ip.proto = 17
+            udp.length = length
+            shim.kind = pkt.u8(0)
+        elif pkt.port == 3:
+            eth = pkt.parse(Ethernet)
+            kept = eth.dst
+            _, gre, inner = pkt.insert(IPv6, Gre, Ethernet)
+            gre.type = length
+            inner.dst = kept
+        elif pkt.port == 4:
+            pkt.insert(IPv4).length = 3
+            pkt.insert(IPv6).length = 4
+        elif pkt.port == 5:
+            if pkt.parse(Ethernet).type in (EtherType.IPV4, EtherType.IPV6):    # TC takes back no others
+                pkt.insert(IPv4).length = 3
+                pkt.remove(IPv4)
+        elif pkt.port == 6:
+            pkt.remove(IPv4)
+        elif pkt.port == 7:
+            pkt.remove(IPv6)
+        elif pkt.port == 8:
+            pkt.remove(Tunnel)
+            pkt.remove(Tunnel)
+        elif pkt.port == 9:
+            pkt.tag(5)
+            pkt.remove(IPv4)
+        elif pkt.port == 10:
+            if pkt.parse(Ethernet).type in (EtherType.IPV4, EtherType.IPV6):
+                pkt.insert(IPv6)
+                pkt.pop(Ethernet)
+        else:
+            pkt.insert(Tunnel, IPv4)
+        pkt.parse(Ethernet).src = length
+        return forward(len(pkt) & 0xffff)
 
 
 class Blanks(Function):

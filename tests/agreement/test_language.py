@@ -51,7 +51,7 @@ def test_every_target_agrees(name: str, images: Cache, nightly: bool) -> None:
     entries, ports = entries_of(kind), kind.spec().port_count
     metadata = Mark if name == "Marks" else None
     # TC pops nothing from longer frames that are not IP.
-    longest = 1_900 if name.startswith(("Pushes", "Inserts")) else 3_000
+    longest = 1_900 if name.startswith(("Pushes", "Inserts", "Tunnels")) else 3_000
     with Agreement(kind, entries=entries, metadata=metadata, cache=images) as session:
         session.run(traffic(name, NIGHTLY if nightly else EACH, ports=ports, entries=entries, longest=longest))
         session.run(traffic(name + " again", 300, ports=ports, entries=entries, broken=0.9, longest=longest))

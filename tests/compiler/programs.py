@@ -589,7 +589,7 @@ class Writer:
             case 1:
                 return ["pkt.untag()"]
             case 2:
-                return [f"pkt.pop({self.pick(self.of('header')).name})"]
+                return [f"pkt.{self.pick(('pop', 'remove'))}({self.pick(self.of('header')).name})"]
         shapes = self.random.sample(self.of("header"), self.pick((1, 1, 2)))
         if self.pushed + sum(s.size for s in shapes) > 100:
             return ["pkt.untag()"]

@@ -101,8 +101,8 @@ def test_pop_leaves_an_ethernet_header_or_rejects() -> None:
 
 
 RESIZES: list[Callable[[Packet], object]] = [
-    lambda pkt: pkt.push(Pair), lambda pkt: pkt.pop(Pair), lambda pkt: pkt.tag(5), lambda pkt: pkt.untag(),
-    lambda pkt: pkt.resize(len(pkt))]
+    lambda pkt: pkt.push(Pair), lambda pkt: pkt.pop(Pair), lambda pkt: pkt.remove(Pair), lambda pkt: pkt.tag(5),
+    lambda pkt: pkt.untag(), lambda pkt: pkt.resize(len(pkt))]
 
 
 @pytest.mark.parametrize("resize", RESIZES)
@@ -150,6 +150,18 @@ def test_an_exchange_of_what_is_not_there_rejects() -> None:
         rejects(reason, lambda pkt=pkt, length=length, kind=kind: pkt.exchange(length, kind))    # type: ignore[misc]
         assert bytes(pkt) == frame
     rejects(Dropped.TRUNCATED, lambda: Packet(bytes(13)).exchange(0, IPv6))
+
+
+def test_removing_is_the_opposite_of_inserting() -> None:
+    pkt = Packet(bytes(range(20)))
+    pkt.segment = 7
+    pkt.insert(Pair, Word)
+    pkt.remove(Pair, Word)
+    assert bytes(pkt) == bytes(range(20)) and (pkt.cursor, pkt.segment) == (0, 7)
+    rejects(Dropped.TRUNCATED, lambda: pkt.remove(Word, Word))
+    assert bytes(pkt) == bytes(range(20))
+    pkt.remove(Word, Pair)
+    assert bytes(pkt) == bytes(range(14))
 
 
 def test_blanking_clears_bytes_and_leaves_views_valid() -> None:

@@ -435,7 +435,7 @@ class Checker:
         self.reached(expr, state, args[0], args[1][1])
         return Fact(0, 0xffff)
 
-    call_insert = call_pop = call_resize = call_tag = call_untag = call_push
+    call_insert = call_pop = call_remove = call_resize = call_tag = call_untag = call_push
 
     def call_get(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
         spec = expr.statics[0]

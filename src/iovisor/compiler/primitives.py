@@ -43,6 +43,7 @@ OPERATIONS: dict[str, Effects] = {
     "tag": Effects("tag", "tag size cursor"), "untag": Effects("tag", "tag size cursor"),
     "push": Effects("size", "packet size cursor"), "pop": Effects("size", "packet size cursor"),
     "insert": Effects("size", "packet size cursor"), "resize": Effects("size", "packet size cursor"),
+    "remove": Effects("size", "packet size cursor"),
     "exchange": Effects("packet size", "packet size cursor"),
     "rewrite": Effects("packet", "packet"), "amend": Effects("packet", "packet"),
     "get": Effects("table clock"), "put": Effects("table clock", "table"), "delete": Effects("table", "table"),
@@ -158,7 +159,7 @@ def _push(build: Expressions, request: Request) -> Value:
 @primitive(Packet.insert)
 def _insert(build: Expressions, request: Request) -> Value:
     kinds = headers(build, request)
-    effect(build, "insert", request.span, statics=(sum(k.size for k in kinds),))
+    effect(build, "insert", request.span, statics=(sum(k.size for k in kinds), *(k.offload for k in kinds)))
     return _views(build, request.span, kinds, True)
 
 
@@ -198,6 +199,11 @@ def _resize(build: Expressions, request: Request) -> Value:
 @primitive(Packet.pop)
 def _pop(build: Expressions, request: Request) -> Value:
     return effect(build, "pop", request.span, statics=(sum(k.size for k in headers(build, request)),))
+
+
+@primitive(Packet.remove)
+def _remove(build: Expressions, request: Request) -> Value:
+    return effect(build, "remove", request.span, statics=(sum(k.size for k in headers(build, request)),))
 
 
 @primitive(Packet.peek)

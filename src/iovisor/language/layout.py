@@ -225,7 +225,8 @@ def show(field: Field, value: int) -> str:
     return f"{value:#x}" if field.bits >= 16 and value > 999 else str(value)
 
 
-RESERVED = frozenset(Layout.__dict__) | {"coverage", "pseudo", "shaping"}
+RESERVED = frozenset(Layout.__dict__) | {"coverage", "pseudo", "shaping", "offload"}
+OFFLOADS = ("ethernet", "ipv4", "ipv6", "udp", "gre")
 
 
 class Header(Layout):
@@ -233,17 +234,22 @@ class Header(Layout):
 
     `checksum=` declares what covers it, `pseudo=` which of its fields are in the pseudo-header of what it carries, and
     `shaping=` which fields decide what a transport checksum sums (a protocol, a length): those cannot be rewritten
-    under one, because no difference of two values would tell.
+    under one, because no difference of two values would tell.  `offload=` is what devices know it as when it is the
+    outside of a tunnel and an aggregate within has to be cut (one of `OFFLOADS`).
     """
 
     wire = True
     coverage: ClassVar[Checksum | None] = None
     pseudo: ClassVar[tuple[str, ...]] = ()
     shaping: ClassVar[tuple[str, ...]] = ()
+    offload: ClassVar[str] = ""
 
     def __init_subclass__(cls, checksum: Checksum | None = None, pseudo: tuple[str, ...] = (),
-                          shaping: tuple[str, ...] = (), **keywords: Any) -> None:
+                          shaping: tuple[str, ...] = (), offload: str = "", **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
+        if offload and offload not in OFFLOADS:
+            raise DeclarationError(f"{cls.__name__}: devices know no {offload!r}, only {', '.join(OFFLOADS)}")
+        cls.offload = offload or cls.offload
         cls.coverage, cls.pseudo, cls.shaping = checksum or cls.coverage, pseudo or cls.pseudo, shaping or cls.shaping
         for name in (*cls.pseudo, *cls.shaping, *((cls.coverage.field,) if cls.coverage else ())):
             if name not in cls.fields:

@@ -9,8 +9,9 @@ Four rules make one meaning possible on four machines:
   form again.  Inner tags are bytes: parse them with `wire.vlan.Vlan`.  A frame shorter than 18 bytes has no tag.
 - **Reading beyond the end rejects** the packet (`Dropped.TRUNCATED`); `peek` answers None instead.  Moving the cursor
   past the end is no error, only reading there is.
-- **Resizing makes every older view stale** and puts the cursor back to the front: `push`, `insert`, `pop`, `resize`,
-  `tag`, `untag`, `exchange`.
+- **Resizing makes every older view stale** and puts the cursor back to the front: `push`, `insert`, `pop`, `remove`,
+  `resize`, `tag`, `untag`, `exchange`.  An aggregate means what its segments would: what is put before it is put before
+  each of them, so `segment` stays, and only `resize` ends it.
 - **A field under a checksum is rewritten, not assigned**: `rewrite` adjusts what covers it by RFC 1624.  Recomputing
   was rejected: on TC the checksum of most packets is not finished yet.
 """
@@ -201,7 +202,9 @@ class Packet:
     def insert(self, *headers: type[Header]) -> Any:
         """Put headers behind the Ethernet header, all zero, free to assign, the cursor behind them.  Resizes.
 
-        A frame without room for an Ethernet header rejects.
+        A frame without room for an Ethernet header rejects.  IP alone, or IP with UDP or GRE behind it and whatever
+        follows, is the outside of a tunnel: an aggregate within is cut later, each segment with these headers and a
+        length of its own.  An aggregate that is in a tunnel already rejects (`Dropped.RESIZE`): devices know one.
         """
         self._room()
         self.data[14:14] = bytes(sum(header.size for header in headers))
@@ -282,6 +285,17 @@ class Packet:
         if count + 14 > len(self.data):
             raise Reject(Dropped.TRUNCATED)
         del self.data[:count]
+        self._resized()
+
+    def remove(self, *headers: type[Header]) -> None:
+        """Remove as many bytes from behind the Ethernet header as these headers take: what `insert` put.  Resizes.
+
+        A frame that ends before is rejected.
+        """
+        count = sum(header.size for header in headers)
+        if count + 14 > len(self.data):
+            raise Reject(Dropped.TRUNCATED)
+        del self.data[14:14 + count]
         self._resized()
 
     # -- rewriting ----------------------------------------------------------------------------------------------

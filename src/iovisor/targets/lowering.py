@@ -14,7 +14,7 @@ from ..language.layout import Field, Header, Layout
 from ..language.packet import FARTHEST, GROWN, INTERNET
 from ..language.verdicts import Dropped
 
-RESIZES = frozenset({"push", "insert", "pop", "resize", "exchange", "tag", "untag"})
+RESIZES = frozenset({"push", "insert", "pop", "remove", "resize", "exchange", "tag", "untag"})
 
 
 @dataclass(frozen=True)
@@ -278,6 +278,14 @@ def put_type(emit: Emitter, data: str, call: ir.Call) -> None:
     clear(emit, data, 14, call.statics[1])
 
 
+def move_back(emit: Emitter, data: str, count: int) -> None:
+    """Bring the Ethernet header at `data` to `count` bytes behind it."""
+    saved = [(first, bits, emit.value(f"load i{bits}, ptr {emit.offset(data, first)}, align 1"))
+             for first, bits in ((0, 64), (8, 32), (12, 16))]
+    for first, bits, part in saved:
+        emit.emit(f"store i{bits} {part}, ptr {emit.offset(data, count + first)}, align 1")
+
+
 def resizable(emit: Emitter, length: str, before: str) -> None:
     """Reject what `Packet.resize` does."""
     emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ult i64 {length}, 14"))
@@ -311,5 +319,5 @@ def age(emit: Emitter, address: str, spec: object, ttl: str) -> str:
 
 
 __all__ = ["RESIZES", "Change", "Pointer", "adjust", "age", "amend", "bounded", "clear", "continues", "copy_bytes",
-           "exchangeable", "folded", "front", "key", "move_cursor", "move_front", "offset_of", "put_front", "put_type",
-           "resizable", "rewrite", "scalar", "skip", "stored", "taken"]
+           "exchangeable", "folded", "front", "key", "move_back", "move_cursor", "move_front", "offset_of", "put_front",
+           "put_type", "resizable", "rewrite", "scalar", "skip", "stored", "taken"]

@@ -305,6 +305,15 @@ class Native(Target):
     def amend(self, emit: Emitter, call: ir.Call) -> None:
         lowering.adjust(emit, *lowering.amend(emit, call))
 
+    @lowers("remove")
+    def remove(self, emit: Emitter, call: ir.Call) -> None:
+        count = call.statics[0]
+        self._require(emit, count + 14)
+        data = self.word(emit, DATA, "ptr")
+        lowering.move_back(emit, data, count)
+        self.set_word(emit, DATA, emit.offset(data, count), "ptr")
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
     @lowers("rewrite")
     def rewrite(self, emit: Emitter, call: ir.Call) -> None:
         def mend(view: ir.Var, change: lowering.Change) -> None:

@@ -30,6 +30,10 @@ STORE_BYTES, L4_CSUM, CLONE_REDIRECT, VLAN_PUSH, VLAN_POP, LOAD_BYTES, CHANGE_PR
     ADJUST_ROOM = 9, 11, 13, 18, 19, 26, 31, 38, 39, 43, 50
 PSEUDO_HEADER, MANGLED_ZERO = 0x10, 0x20
 MAC_LEVEL = 1   # BPF_ADJ_ROOM_MAC
+FIXED_SEGMENT, INSIDE_IPV4, INSIDE_IPV6 = 1, 0x80, 0x100        # BPF_F_ADJ_ROOM_FIXED_GSO, _DECAP_L3_…
+OUTSIDE = {"ipv4": 2, "ipv6": 4}                                # BPF_F_ADJ_ROOM_ENCAP_L3_…
+BETWEEN = {"gre": 8, "udp": 0x10}                               # _ENCAP_L4_…
+FRAME_INSIDE, LENGTH_SHIFT = 0x40, 56                           # _ENCAP_L2_ETH, BPF_ADJ_ROOM_ENCAP_L2_SHIFT
 QUEUES = 1 << 16        # the handle of a device's queues, 1:
 
 
@@ -52,14 +56,14 @@ class Tc(Bpf):
         return emit.value(f"zext i32 {self.context_word(emit, offset)} to i64")
 
     def prologue(self, emit: Emitter) -> None:
-        self.grown = emit.slot("i1") if emit.operations & {"pop", "insert"} and \
+        self.grown = emit.slot("i1") if emit.operations & {"pop", "remove", "insert"} and \
             emit.operations & {"push", "tag", "insert"} else ""
         if self.grown:
             emit.emit(f"store i1 false, ptr {self.grown}")
         self.put_off: list[tuple[str, ...]] = []        # calls that mend checksums
         self.kept: set[ir.Var] = set()                  # what may be used until they are made
         if emit.operations & {"tagged", "tci", "tpid", "retag", "tag", "untag", "parse", "peek", "load", "sum",
-                              "length", "push", "insert", "pop", "resize", "exchange", "punt", "notify"}:
+                              "length", "push", "insert", "pop", "remove", "resize", "exchange", "punt", "notify"}:
             self._settle_tag(emit)
         near = [high + n.statics[0].size if n.op != "load" else high + n.statics[0]
                 for n in ir.walk(emit.program) if isinstance(n, ir.Call) and n.op in ("parse", "peek", "load")
@@ -305,7 +309,7 @@ class Tc(Bpf):
         Whether there is an inner one the kernel takes from `skb->protocol`, which resizing and writing leave as it
         was: a tag put before the bytes and taken away again makes it read them.
         """
-        if emit.operations & {"push", "insert", "pop", "resize", "exchange"} or _writes_type(emit):
+        if emit.operations & {"push", "insert", "pop", "remove", "resize", "exchange"} or _writes_type(emit):
             self._push_tag(emit, str(_RAW_8100), "0")
             emit.helper(VLAN_POP, "i64", "ptr %ctx")
         emit.helper(VLAN_POP, "i64", "ptr %ctx")
@@ -328,15 +332,21 @@ class Tc(Bpf):
 
     @lowers("insert")
     def insert(self, emit: Emitter, call: ir.Call) -> None:
-        """The kernel puts bytes behind the MAC header of IP; of anything else, the header is moved by hand."""
-        count = call.statics[0]
+        """The kernel puts bytes behind the MAC header of IP; of anything else, the header is moved by hand.
+
+        Of a tunnel's headers it must hear what they are, or it could not cut an aggregate behind them.  It takes one
+        tunnel at a time, and it is no aggregate any more whose header was moved by hand.
+        """
+        count, *kinds = call.statics
         emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ult i64 {self.word(emit, LEN)}, 14"))
         made = emit.slot("i64")
         emit.emit(f"store i64 1, ptr {made}")
         with emit.when(emit.value(f"xor i1 {emit.value(f'load i1, ptr {self.grown}')}, true")):
-            status = emit.helper(ADJUST_ROOM, "i64", "ptr %ctx", f"i32 {count}", f"i32 {MAC_LEVEL}", "i64 0")
+            status = emit.helper(ADJUST_ROOM, "i64", "ptr %ctx", f"i32 {count}", f"i32 {MAC_LEVEL}",
+                                 f"i64 {_outside(kinds)}")
             emit.emit(f"store i64 {status}, ptr {made}")
         with emit.when(emit.value(f"icmp ne i64 {emit.value(f'load i64, ptr {made}')}, 0")):
+            self._single(emit)
             self._checked(emit, emit.helper(CHANGE_HEAD, "i64", "ptr %ctx", f"i32 {count}", "i64 0"))
             self._grown(emit)
             data, end = self.bounds(emit)
@@ -359,16 +369,41 @@ class Tc(Bpf):
         emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ult i64 {self.word(emit, LEN)}, {count + 14}"))
         saved = emit.slot("[2 x i64]", 8)
         self._checked(emit, emit.helper(LOAD_BYTES, "i64", "ptr %ctx", f"i32 {count}", f"ptr {saved}", "i32 14"))
+        self._shrink(emit, count, str(FIXED_SEGMENT))
+        self._checked(emit, emit.helper(STORE_BYTES, "i64", "ptr %ctx", "i32 0", f"ptr {saved}", "i32 14", "i64 0"))
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    @lowers("remove")
+    def remove(self, emit: Emitter, call: ir.Call) -> None:
+        """What comes behind may be IP of the other version, and the kernel goes by its own note of which it is."""
+        count = call.statics[0]
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ult i64 {self.word(emit, LEN)}, {count + 14}"))
+        place = emit.slot("i64", 8)
+        emit.emit(f"store i64 0, ptr {place}")
+        emit.helper(LOAD_BYTES, "i64", "ptr %ctx", f"i32 {count + 14}", f"ptr {place}", "i32 1")
+        version = emit.value(f"lshr i64 {emit.value(f'load i64, ptr {place}')}, 4")
+        flags = str(FIXED_SEGMENT)
+        for number, flag in ((4, INSIDE_IPV4), (6, INSIDE_IPV6)):
+            chosen = emit.value(f"icmp eq i64 {version}, {number}")
+            flags = emit.value(f"select i1 {chosen}, i64 {FIXED_SEGMENT | flag}, i64 {flags}")
+        self._shrink(emit, count, flags)
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    def _shrink(self, emit: Emitter, count: int, flags: str) -> None:
+        """Take bytes from behind the first 14."""
         shrunk = emit.slot("i64")
         emit.emit(f"store i64 1, ptr {shrunk}")
         bare = emit.value(f"xor i1 {emit.value(f'load i1, ptr {self.grown}')}, true") if self.grown else "true"
         with emit.when(bare):
-            status = emit.helper(ADJUST_ROOM, "i64", "ptr %ctx", f"i32 {-count}", f"i32 {MAC_LEVEL}", "i64 0")
+            status = emit.helper(ADJUST_ROOM, "i64", "ptr %ctx", f"i32 {-count}", f"i32 {MAC_LEVEL}", f"i64 {flags}")
             emit.emit(f"store i64 {status}, ptr {shrunk}")
         with emit.when(emit.value(f"icmp ne i64 {emit.value(f'load i64, ptr {shrunk}')}, 0")):
+            self._single(emit)
             self._shift(emit, count)
-        self._checked(emit, emit.helper(STORE_BYTES, "i64", "ptr %ctx", "i32 0", f"ptr {saved}", "i32 14", "i64 0"))
-        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
+    def _single(self, emit: Emitter) -> None:
+        """Reject an aggregate."""
+        emit.reject(Dropped.RESIZE, emit.value(f"icmp ne i64 {self.word(emit, GSO_SIZE)}, 0"))
 
     @lowers("exchange")
     def exchange(self, emit: Emitter, call: ir.Call) -> None:
@@ -502,6 +537,18 @@ class Tc(Bpf):
         tci, tpid = self.tag_words(emit)
         mark = emit.value(f"or i64 {emit.value(f'shl i64 {tpid}, 16')}, {tci}")
         emit.emit(f"store i32 {emit.value(f'trunc i64 {mark} to i32')}, ptr {emit.offset('%ctx', MARK)}, align 4")
+
+
+def _outside(kinds: list[str]) -> int:
+    """What the kernel must know of headers that are put before a packet: the tunnel they make, if they make one."""
+    if kinds[0] not in OUTSIDE or (len(kinds) > 1 and kinds[1] not in BETWEEN):
+        return FIXED_SEGMENT
+    flags = FIXED_SEGMENT | OUTSIDE[kinds[0]]
+    if len(kinds) > 1:
+        flags |= BETWEEN[kinds[1]]
+    if kinds[-1] == "ethernet":
+        flags |= FRAME_INSIDE | 14 << LENGTH_SHIFT
+    return flags
 
 
 def _stays_even(emit: Emitter) -> bool:

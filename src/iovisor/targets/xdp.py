@@ -340,6 +340,15 @@ class Xdp(Bpf):
         lowering.put_front(emit, data, saved, call)
         emit.emit(f"store i64 14, ptr {emit.cursor}")
 
+    @lowers("remove")
+    def remove(self, emit: Emitter, call: ir.Call) -> None:
+        count = call.statics[0]
+        data, end = self.bounds(emit)
+        emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {emit.offset(data, count + 14)}, {end}"))
+        lowering.move_back(emit, data, count)
+        emit.reject(Dropped.RESIZE, _failed(emit, emit.helper(ADJUST_HEAD, "i64", "ptr %ctx", f"i32 {count}")))
+        emit.emit(f"store i64 0, ptr {emit.cursor}")
+
     # -- checksums ---------------------------------------------------------------------------------------------------
 
     @lowers("rewrite")

@@ -202,6 +202,17 @@ class Lab:
         self._undo.callback(made.delete)
         return made
 
+    def cable(self, one: str, other: str, *, mtu: int = 1600) -> tuple[int, int]:
+        """Two devices of the switching namespace, by name, with a cable between; their indexes."""
+        first, second = next(_indexes), next(_indexes)
+        self.netlink.submit(interfaces.veth(one, other, index=first, peer_index=second, mtu=mtu, group=GROUP))
+        with self.namespace.entered():
+            for name in (one, other):
+                _setting(name, "disable_ipv6", 1)
+        self.netlink.submit(interfaces.change(first, up=True), interfaces.change(second, up=True))
+        _wait_for_carrier((self.netlink, first), (self.netlink, second))
+        return first, second
+
     def join(self, function: Function, hosts: Sequence[Host] | Mapping[int, Host], *, peer: bool = True,
              cache: Cache | None = None) -> Running:
         """Run a function between hosts: the first at port 0, or at the ports named.  It ends with the lab at the

@@ -36,7 +36,7 @@ class EtherType(IntEnum):
     PTP = 0x88f7
 
 
-class Ethernet(Header):
+class Ethernet(Header, offload="ethernet"):
     """IEEE 802.3 3.1.1, without preamble and frame check sequence."""
 
     dst: mac

@@ -13,7 +13,7 @@ ETHERNET = 0x6558               # RFC 1701: transparent Ethernet bridging
 ERSPAN = 0x88be                 # type II
 
 
-class Gre(Header):
+class Gre(Header, offload="gre"):
     """RFC 2784 section 2.1, with the bits of RFC 2890 section 2."""
 
     checksummed: u1 = 0

@@ -45,7 +45,8 @@ class IpProtocol(IntEnum):
     SHIM6 = 140
 
 
-class IPv4(Header, checksum=Checksum("checksum", "header"), pseudo=("src", "dst"), shaping=("proto", "length", "ihl")):
+class IPv4(Header, checksum=Checksum("checksum", "header"), pseudo=("src", "dst"), shaping=("proto", "length", "ihl"),
+           offload="ipv4"):
     """RFC 791 section 3.1; DSCP of RFC 2474 section 3, ECN of RFC 3168 section 5."""
 
     version: u4 = 4

@@ -21,7 +21,7 @@ SOLICITED_NODE = 0xff02 << 112 | 0x1_ff00_0000          # ff02::1:ff00:0/104
 LINK_LOCAL = 0xfe80 << 112                              # RFC 4291 section 2.5.6: fe80::/64
 
 
-class IPv6(Header, pseudo=("src", "dst"), shaping=("next", "length")):
+class IPv6(Header, pseudo=("src", "dst"), shaping=("next", "length"), offload="ipv6"):
     """RFC 8200 section 3; DSCP of RFC 2474 section 3, ECN of RFC 3168 section 5."""
 
     version: u4 = 6

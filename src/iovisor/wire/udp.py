@@ -12,7 +12,8 @@ from __future__ import annotations
 from iovisor.language import Checksum, Header, inline, u16
 
 
-class Udp(Header, checksum=Checksum("checksum", "transport", pseudo=True, optional=True), shaping=("length",)):
+class Udp(Header, checksum=Checksum("checksum", "transport", pseudo=True, optional=True), shaping=("length",),
+          offload="udp"):
     """RFC 768, "Format"."""
 
     src: u16
