@@ -1,0 +1,162 @@
+"""Real DHCPv6 clients, unmodified, and the server in a network: dhclient and dhcpcd.
+
+    clients ── switch ── dhcp6
+"""
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iovisor.fabric import Edge, Network
+from iovisor.functions.dhcp6 import Dhcp6
+from iovisor.functions.switch import Switch
+from iovisor.testing import Host, Lab
+from iovisor.wire.dhcp6 import Dhcp6Type
+from tests.fabric.serving import served
+from tests.waiting import until
+
+pytestmark = [pytest.mark.root, pytest.mark.lab]
+MAC = "02:00:00:00:00:d6"
+SUBNET: dict[str, Any] = {
+    "prefix": "2001:db8:1::/64", "pools": ["2001:db8:1::1000-2001:db8:1::1fff"], "dns": ["2001:db8:1::53"],
+    "search": ["acme.test"], "ntp": ["2001:db8:1::123"], "refresh": "2h",
+    "delegated": [{"prefix": "2001:db8:100::/48", "length": 56}]}
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    assert found is not None, f"{name} is missing: ./bootstrap installs it"
+    return found
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as found:
+        yield found
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """What a client calls with its news: it writes them down, and changes nothing."""
+    path = tmp_path / "script"
+    path.write_text(f'#!/bin/sh\n(echo "event $reason"; env) >> {tmp_path}/told\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def hosts(lab: Lab, *names: str) -> list[Host]:
+    """Hosts with a link-local address, which hosts of a lab lack."""
+    found = lab.hosts(*names)
+    for host in found:
+        host.run(["ip", "address", "add", f"{link(host)}/64", "dev", "eth0", "nodad"])
+    return found
+
+
+def link(host: Host) -> str:
+    return f"fe80::ff:fe00:{host.mac & 0xff:x}"
+
+
+@contextmanager
+def network(lab: Lab, *members: Host, **values: Any) -> Iterator[Dhcp6]:
+    with Network("lan", namespace=lab.namespace) as net:
+        net.add("lan", Switch())
+        dhcp = Dhcp6(**{"server": "2001:db8:1::2", "mac": MAC, "subnets": [SUBNET], "reservations": [
+            {"mac": "02:00:00:00:00:02", "address": "2001:db8:1::7"}], **values})
+        net.add("dhcp", dhcp)
+        net.link("lan:9", "dhcp:lan")
+        net.attach_all({f"lan:{number}": Edge(host.index) for number, host in enumerate(members)})
+        with served(net):
+            yield dhcp
+
+
+class Dhclient:
+    """One client's life: what it says and what it is told."""
+
+    def __init__(self, host: Host, script: Path, *kind: str, name: str = "client") -> None:
+        folder = script.parent
+        self.host, self.kind = host, kind
+        self.files = ["-lf", f"{folder}/{name}.leases", "-pf", f"{folder}/{name}.pid", "-sf", str(script), "-cf",
+                      "/dev/null"]
+
+    def run(self, *words: str) -> str:
+        done = self.host.run([program("dhclient"), "-6", *self.kind, *words, "-v", *self.files, "eth0"], check=False,
+                             timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stderr
+
+
+def test_dhclient(lab: Lab, script: Path) -> None:
+    a, b = hosts(lab, "a", "b")
+    with network(lab, a, b) as dhcp:
+        clients = [Dhclient(a, script, name="a"), Dhclient(b, script, name="b")]
+        said = [client.run("-1") for client in clients]
+        addresses = [re.findall(r"IAADDR (\S+)", one)[-1] for one in said]
+        assert addresses[0].startswith("2001:db8:1::1") and addresses[1] == "2001:db8:1::7"
+        assert all("Bound to lease 00:03:00:01:02:00:00:00:00:d6" in one for one in said)
+        assert {row["address"]: row["state"] for row in dhcp.show()} == dict.fromkeys(addresses, "bound")
+        told = (script.parent / "told").read_text()
+        for line in (f"new_ip6_address={addresses[0]}", "new_dhcp6_name_servers=2001:db8:1::53", "new_max_life=3600",
+                     "new_dhcp6_domain_search=acme.test.", "new_preferred_life=2250", "new_renew=1125",
+                     "new_rebind=1800", "new_ip6_address=2001:db8:1::7"):
+            assert f"\n{line}\n" in told, told
+        for client in clients:
+            assert "Forming Release" in client.run("-r")
+        assert until(lambda: {row["state"] for row in dhcp.show()} == {"free"})        # it does not wait for the reply
+
+
+def test_dhclient_asks_for_a_prefix_and_for_nothing(lab: Lab, script: Path) -> None:
+    (a,) = hosts(lab, "a")
+    with network(lab, a) as dhcp:
+        client = Dhclient(a, script, "-P")
+        said = client.run("-1")
+        (lease,) = dhcp.show()
+        assert lease["address"].endswith("/56") and f"IAPREFIX {lease['address']}" in said
+        client.run("-r")
+        assert until(lambda: dhcp.show()[0]["state"] == "free")
+        assert "RCV: Reply message" in Dhclient(a, script, "-S", name="stateless").run("-1")
+        assert dhcp.told.read(Dhcp6Type.REPLY).packets == 3 and len(dhcp.show()) == 1
+
+
+def test_it_is_a_station(lab: Lab) -> None:
+    (a,) = hosts(lab, "a")
+    with network(lab, a):
+        a.run(["ip", "address", "add", "2001:db8:1::9/64", "dev", "eth0", "nodad"])
+        assert a.ping("2001:db8:1::2", six=True) == a.ping("fe80::ff:fe00:d6%eth0", six=True) == 3
+        told = a.run([program("ndisc6"), "-1", "2001:db8:1::2", "eth0"]).stdout
+        assert "Target link-layer address: 02:00:00:00:00:D6" in told
+
+
+def dhcpcd(host: Host, script: Path, *settings: str) -> str:
+    """The client, once, in a place of its own for what it remembers; what it said."""
+    conf, said = script.parent / "dhcpcd.conf", script.parent / "said"
+    conf.write_text("\n".join(("ipv6only", "duid ll", *settings)) + "\n")
+    command = (f"mount -t tmpfs none /var/lib/dhcpcd && mount -t tmpfs none /run && "
+               f"exec {program('dhcpcd')} -6 -1 -B -d -f {conf} -c {script} -t 20 eth0")
+    with said.open("w") as out:         # not a pipe: it leaves helpers behind that would hold that open
+        process = host.start(["unshare", "-m", "sh", "-c", command], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        assert process.wait(30) == 0, said.read_text()
+    return said.read_text()
+
+
+def test_dhcpcd(lab: Lab, script: Path) -> None:
+    (a,) = hosts(lab, "a")
+    with network(lab, a, sol_max_rt="2h") as dhcp:
+        said = dhcpcd(a, script, "noipv6rs", "option dhcp6_name_servers, dhcp6_domain_search, dhcp6_sol_max_rt",
+                      "interface eth0", "ia_na 1", "ia_na 2", "ia_pd 3/::/56 -")
+        assert "SOL_MAX_RT 3600 -> 7200" in said
+        leases = {row["association"]: row["address"] for row in dhcp.show()}
+        assert set(leases) == {1, 2, 3} and {row["state"] for row in dhcp.show()} == {"bound"}
+        here = a.run(["ip", "-6", "address", "show", "dev", "eth0"]).stdout
+        assert f" {leases[1]}/128 scope global dynamic" in here and f" {leases[2]}/128 scope global dynamic" in here
+        told = (script.parent / "told").read_text()
+        for line in ("new_dhcp6_name_servers=2001:db8:1::53", "new_dhcp6_domain_search=acme.test",
+                     f"new_dhcp6_ia_pd1_prefix1={leases[3].partition('/')[0]}", "new_dhcp6_ia_pd1_prefix1_length=56"):
+            assert f"\n{line}\n" in told, told
