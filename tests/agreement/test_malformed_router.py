@@ -6,6 +6,7 @@ it, from one of the router's addresses to who sent it, whose checksums are right
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from random import Random
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from iovisor.compiler.cache import Cache
 from iovisor.functions.router import Router
 from iovisor.language import Function, Verdict
-from iovisor.language.verdicts import PUNT_KIND
+from iovisor.language.verdicts import DROP_KIND, PUNT_KIND
 from iovisor.testing import Arrival
 from iovisor.testing.packets import arp, ethernet, fragment, hop_by_hop, icmp, icmp6, ipv4, ipv6, tcp, udp
 from tests.agreement.malformed import Judge, Subject, examine, read
@@ -79,8 +80,13 @@ def odd4(address: bytes) -> bool:
     return there.is_multicast or there.is_loopback or address[0] == 0 or address[0] >= 240
 
 
-def onward(came: bytes, port: int, left: bytes) -> str | None:
-    """Whether a packet may go on, and goes on right."""
+def tells(came: bytes) -> bool:
+    """Whether it may be of ARP or discovery, from which the router learns who is where."""
+    return came[12:14] == b"\x08\x06" or (came[12:14] == b"\x86\xdd" and came[20:21] == b"\x3a")
+
+
+def onward(came: bytes, port: int, left: bytes, told: Sequence[tuple[int, bytes]]) -> str | None:
+    """Whether a packet may go on, and goes on right.  `told`: what said who is where, with its port."""
     four = came[12:14] == b"\x08\0"
     data = came[14:]
     if came[:6] != number(MACS[port]):
@@ -106,8 +112,11 @@ def onward(came: bytes, port: int, left: bytes) -> str | None:
     if ours(target) or way is None:
         return "there is no such route"
     out, hop = way
+    station = number(HOSTS[out])
     if ip_address(hop) not in map(ip_address, NEAR[out]):
-        return "nobody knows that neighbor"
+        station = left[:6]
+        if not any(where == out and hop in frame[14:] and station in frame[14:] for where, frame in told):
+            return "nobody knows that neighbor"
     if length > MTU[out]:
         return "it is too long for that link"
     body = bytearray(data[:length])
@@ -117,7 +126,7 @@ def onward(came: bytes, port: int, left: bytes) -> str | None:
         body[10:12] = left[24:26]
         if total(bytes(body[:size])) != 0xffff:
             return "its header's checksum became wrong"
-    want = number(HOSTS[out]) + number(MACS[out]) + came[12:14] + body
+    want = station + number(MACS[out]) + came[12:14] + body
     return None if left == want else f"it should have left as {want.hex()}"
 
 
@@ -189,15 +198,21 @@ def answers6(data: bytes, answer: bytes, group: bool) -> str | None:
 
 
 def routing() -> Judge:
+    told: list[tuple[int, bytes]] = []
+
     def judge(arrival: Arrival, verdict: Verdict, frame: bytes) -> str | None:
         came = plain(arrival.frame)
+        if tells(came):
+            told.append((arrival.port, came))
+        if verdict.kind == DROP_KIND:
+            return None
         if verdict.kind == PUNT_KIND:
             return None if frame == came else "what goes to Python was altered"
         if came[12:14] in (b"\x81\0", b"\x88\xa8") and len(came) >= 18:
             return "it belongs to a VLAN"
         same = slice(26, 34) if frame[12:14] == b"\x08\0" else slice(22, 54)
         if frame[12:14] in (b"\x08\0", b"\x86\xdd") and frame[same] == came[same] and frame[12:14] == came[12:14]:
-            return onward(came, arrival.port, frame)
+            return onward(came, arrival.port, frame, told)
         return answers(came, arrival.port, frame) if verdict.argument == arrival.port else "an answer goes elsewhere"
     return judge
 
@@ -246,7 +261,7 @@ def talk() -> list[Arrival]:
 
 
 SUBJECT = Subject(make=lambda: Router(**CONFIG), stock=stock(), prelude=talk(), canary=talk(), judge=routing,
-                  account=counted)
+                  every=True, account=counted)
 
 
 @pytest.mark.root

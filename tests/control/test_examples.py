@@ -225,7 +225,8 @@ def test_a_home(place: Places, platform: Platforms, tmp_path: Path) -> None:
         host.namespace.execute(asked, capture_output=True, timeout=60)
     with saying(b"page", world, 80), saying(b"disk", nas, 443), saying(b"hidden", nas, 22):
         assert {heard(host, "203.0.113.1", 80) for host in (laptop, phone, nas)} == {b"page"}
-        assert heard(world, "203.0.113.2", 8443) == b"disk"
+        assert [heard(host, "203.0.113.2", 8443) for host in (world, laptop, nas)] == [b"disk"] * 3
+        assert pings(laptop, "203.0.113.2"), "the router's own"
         assert heard(laptop, "192.168.1.10", 22) == b"hidden"
         assert heard(world, "203.0.113.2", 22, 1) is None and not pings(world, "192.168.1.10", 1)
         assert pings(phone, "203.0.113.1")

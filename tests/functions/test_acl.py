@@ -183,6 +183,8 @@ HIDING: list[tuple[str, Any, bytes, Verdict]] = [
     ("IPv6 fragment, the fragment header counts", [accept()], v6(44, part(6, 0, 1, tcp()[:12]), trailer=tcp()[12:]),
      drop(Unreadable.TINY_FRAGMENT)),
     ("IPv6 later fragment, what follows is no header", [accept()], v6(44, part(60, 100, 0, bytes(1))), PASS),
+    ("IPv6 later fragment behind the end", [accept()], v6(44, part(17, 2, 0, b"")[:4], trailer=part(17, 2, 0, b"")[4:]),
+     drop(Unreadable.MALFORMED)),
     ("IPv6 first fragment ends in an extension", [accept()], v6(44, part(60, 0, 1, header(6)[:4]), trailer=tcp()),
      drop(Unreadable.TINY_FRAGMENT)),
     ("IPv6 overlap", [accept()], v6(44, part(6, 1, 0, bytes(8))), drop(Unreadable.OVERLAPPING_FRAGMENT)),

@@ -445,14 +445,25 @@ FIXED: dict[str, list[Step]] = {
         out("fd00::51", FAR6, ask(2, 1), reason=Unbound.NO_ADDRESS)],
     "08 a hairpin": [
         out(Y, FAR, ask(7)), out(X, FAR, ask()),
-        turned(X, OURS, ask(5000, 7), OURS, Y, ask(5000, 7), Unbound.FILTERED),
+        turned(X, OURS, ask(5000, 7), OURS, Y, ask(5000, 7)),
         turned(Y, OURS, ask(7, 5000), OURS, X, ask(7, 5000)),
-        turned(X, OURS, ask(5000, 7), OURS, Y, ask(5000, 7))],
+        back(OTHER, OURS, ask(1, 7), Y, reason=Unbound.FILTERED)],
+    "08 a hairpin of one host": [out(X, FAR, ask()), turned(X, OURS, ask(6500, 5000), OURS, X, ask(6500, 5000)),
+                                 turned(X, OURS, ask(5000, 6500), OURS, X, ask(5000, 6500))],
+    "an outside address of ours from outside": [
+        out(X, FAR, ask()), back(OURS, OURS, ask(53, 5000), X, reason=Reason.SPOOFED),
+        back("192.0.2.50", OURS, ask(1, 6009), X, reason=Reason.SPOOFED),
+        back(OURS, OURS, client(S, 1, dst=8080), X, reason=Reason.SPOOFED)],
     "23 a hairpin, TCP, to a forwarded port": [
         turned(X, OURS, client(S, 1, dst=8080), OURS, "10.0.0.80", client(S, 1)),
         turned("10.0.0.80", OURS, server(S | A, 9, 2), OURS, X, server(S | A, 9, 2, src=8080)),
         turned(X, OURS, client(A, 2, 10, 5, dst=8080), OURS, "10.0.0.80", client(A, 2, 10, 5))],
     "a hairpin to itself": [turned("10.0.0.90", OURS, ask(6001, 6001), OURS, "10.0.0.90", ask(6001, 6001))],
+    "23 a hairpin to itself, TCP": [
+        turned("10.0.0.80", OURS, client(S, 1, dst=8080), OURS, "10.0.0.80", client(S, 1)),
+        turned("10.0.0.80", OURS, server(S | A, 9, 2), OURS, "10.0.0.80", server(S | A, 9, 2, src=8080)),
+        turned("10.0.0.80", OURS, client(A, 2, 10, 5, dst=8080), OURS, "10.0.0.80", client(A, 2, 10, 5)),
+        turned("10.0.0.80", OURS, server(A, 10, 7, 5), OURS, "10.0.0.80", server(A, 10, 7, 5, src=8080))],
     "an error about a forwarded port": [
         back(FAR, OURS, ask(1, 7009), "10.0.0.91", ask(1, 109)),
         out("10.0.0.91", FAR, icmp(type=3, code=3) / packet(FAR, "10.0.0.91", ask(1, 109), True)[14:],

@@ -627,6 +627,58 @@ def test_aggregates_whose_segments_fit_pass(bench: Bench) -> None:
         assert (verdict.argument == 2) == fits and verdict.kind == FORWARD_KIND
 
 
+# -- nat behind a port -----------------------------------------------------------------------------------------------
+
+HOME = INTERFACES | {1: INTERFACES[1] | {"translated": True}}
+
+
+@pytest.fixture
+def home() -> Bench:
+    """What has the address of port 1 is nat, behind that port."""
+    return Bench(interfaces=HOME)
+
+
+def test_what_is_for_a_translated_address_goes_to_nat_and_back(home: Bench) -> None:                     # 4787 6
+    """nat swaps the Ethernet addresses of what it turns: they are the router's own, both."""
+    for upper in (udp(src=7, dst=9) / b"payload", tcp(src=7, dst=80, flags=2), icmp(type=3, code=3) / bytes(28)):
+        seen = ethernet(dst=R1, src=R1) / ipv4(src=A4, dst="10.0.1.1", ttl=63, id=5) / upper
+        assert home.one(to("10.0.1.1", id=5) / upper) == (1, bytes(seen))
+        turned = ethernet(dst=R1, src=R1) / ipv4(src="10.0.1.1", dst=C4, ttl=63, id=5) / upper
+        want = ethernet(dst=C, src=R2) / ipv4(src="10.0.1.1", dst=C4, ttl=62, id=5) / upper
+        assert home.one(turned, 1) == (2, bytes(want))
+
+
+def test_what_is_for_a_translated_address_goes_to_nat_and_back_in_ipv6(home: Bench) -> None:
+    for upper in (udp(src=7, dst=9) / b"payload", tcp(src=7, dst=80, flags=2), icmp6(type=1, code=4) / bytes(48)):
+        seen = ethernet(dst=R1, src=R1) / ipv6(src=A6, dst="2001:db8:1::1", hops=63) / upper
+        assert home.one(to6("2001:db8:1::1") / upper) == (1, bytes(seen))
+        turned = ethernet(dst=R1, src=R1) / ipv6(src="2001:db8:1::1", dst=C6, hops=63) / upper
+        want = ethernet(dst=C, src=R2) / ipv6(src="2001:db8:1::1", dst=C6, hops=62) / upper
+        assert home.one(turned, 1) == (2, bytes(want))
+
+
+def test_the_rest_of_what_is_for_a_translated_address(home: Bench) -> None:
+    """Echo is the router's; so is what comes back for it; an address is nat's at its own port alone."""
+    echo = BACK / ipv4(src="10.0.1.1", dst=A4) / icmp(type=0, rest=7)
+    assert home.one(to("10.0.1.1") / icmp(type=8, rest=7)) == (0, bytes(echo))
+    echo6 = BACK / ipv6(src="2001:db8:1::1", dst=A6) / icmp6(type=129, rest=7)
+    assert home.one(to6("2001:db8:1::1") / icmp6(type=128, rest=7)) == (0, bytes(echo6))
+    whole = bytes(ipv4(src=A4, dst="10.0.1.1", id=5) / icmp(type=8, rest=7) / bytes(2000))
+    sent = [home.send(bytes(ethernet(dst=R0, src=A, type=0x800))[:14] + part) for part in cut(whole, 1500)]
+    assert [len(frames) for frames in sent] == [0, 2], "an echo in parts is put together here"
+    last = to("10.0.1.1", ttl=1) / udp()
+    assert home.one(last) == (0, error4(last, 11, 0))
+    for target in ("10.0.0.1", "10.0.2.1"):
+        frame = to(target) / udp(src=5, dst=9)
+        assert home.one(frame) == (0, error4(frame, 3, 3)), "these are not translated"
+    frame = ethernet(dst=R1, src=B) / ipv4(src=B4, dst="10.0.1.1") / udp(src=5, dst=9)
+    assert home.one(frame, 1)[1][34:36] == b"\x03\x03", "from nat's own side it has nowhere to go"
+    home.dropped(IN / ipv4(src="10.0.1.1", dst=C4) / udp(), Reason.MARTIAN_SOURCE)
+    home.dropped(ethernet(dst=R1, src=R1) / ipv4(src="10.0.1.1", dst="10.0.0.1") / icmp(type=8),
+                 Reason.MARTIAN_SOURCE, 1)
+    home.dropped(ethernet(dst=R1, src=R1) / ipv4(src="10.0.0.1", dst=C4) / udp(), Reason.MARTIAN_SOURCE, 1)
+
+
 # -- redirects -------------------------------------------------------------------------------------------------------
 
 D, D4, D6 = "02:00:00:00:00:0d", "10.0.0.13", "2001:db8::d"
@@ -1119,12 +1171,15 @@ def material() -> list[tuple[int, bytes]]:
     found += [to6(d, **f) / p for d in v6 for p in inner6 for f in ({}, {"hops": 1})]
     found += [IN / ipv4(src=s, dst=B4) / udp() for s in ("0.0.0.0", "10.0.0.200", C4, "224.0.0.1", "198.51.100.1")]
     found += [IN / ipv6(src=s, dst=B6) / udp() for s in ("::", "fe80::a", C6, "ff02::1")]
+    back = [ethernet(dst=R1, src=R1) / ip / udp() for ip in (
+        ipv4(src="10.0.1.1", dst=A4), ipv4(src="10.0.1.1", dst="10.0.0.1"), ipv4(src="10.0.0.1", dst=A4),
+        ipv6(src="2001:db8:1::1", dst=A6), ipv6(src="2001:db8:1::1", dst="2001:db8:0::1"))]
     found += [asks(t, s, m) for t in ("10.0.0.1", B4) for s in (A4, "0.0.0.0", "10.0.0.1", "10.0.0.50")
               for m in (A, R0)]
     found += [solicits("2001:db8:0::1"), solicits("2001:db8:0::1", "::", b""), solicits("2001:db8:0::1", hops=3), rs(),
               advertises(A6), advertises(A6, C, override=0), advertises("2001:db8:0::77", C),
               solicits("2001:db8:0::1", option=bytes([1, 0]) + bytes(6)), solicits("fe80::ff:fe00:100", "fe80::9")]
-    frames = [(0, bytes(frame)) for frame in found]
+    frames = [(0, bytes(frame)) for frame in found] + [(1, bytes(frame)) for frame in back]
     for _ in range(len(frames)):
         port, data = chance.choice(frames)
         wreck = bytearray(data)
@@ -1142,7 +1197,7 @@ def test_every_target_agrees(kind: str, tmp_path_factory: pytest.TempPathFactory
     cache = Cache(tmp_path_factory.getbasetemp() / "router-images")
     more: dict[str, Any] = {} if kind == "plain" else {
         "interfaces": INTERFACES | {0: INTERFACES[0] | {"reverse_path": "strict"},
-                                    1: INTERFACES[1] | {"directed_broadcast": True}},
+                                    1: INTERFACES[1] | {"directed_broadcast": True, "translated": True}},
         "static": [*STATIC, {"to": "203.0.113.0/24", "via": [{"gateway": B4}, {"gateway": C4}]},
                    {"to": "0.0.0.0/0", "via": [{"gateway": C4}], "table": 3},
                    {"to": "::/0", "via": [{"gateway": C6}, {"gateway": B6}], "table": 3}],

@@ -126,10 +126,12 @@ def least(protocol: int) -> int:
 
 @inline
 def is_whole(protocol: int, offset: int, more: int, payload: int) -> None:
-    """Refuse what has not the transport header it should have, or hides it among fragments."""
+    """Refuse what has not the transport header it should have, hides it among fragments, or lies behind its end."""
     require(offset != 1 or protocol != IpProtocol.TCP, Unreadable.OVERLAPPING_FRAGMENT)
     if offset == 0:
         require(payload >= least(protocol), Unreadable.TINY_FRAGMENT if more else Unreadable.MALFORMED)
+    else:
+        require(payload >= 0, Unreadable.MALFORMED)
 
 
 @inline

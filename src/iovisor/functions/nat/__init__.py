@@ -65,8 +65,9 @@ it is about (RFC 5508 section 4).  No error ends a binding.
 *Fragments* follow their first one.  One that comes before it waits in Python.
 
 *Hairpins.*  What an inside host sends to an outside address of ours goes back inside, with the outside address of who
-sent it.  The frame returns to the station it came from.  A router neither sends out what is for its own address nor
-takes what comes from it: hairpins need addresses that are not the router's.
+sent it (RFC 4787 section 6).  The filter is for the outside: whoever is inside may send to every binding.  The frame
+returns to the station it came from.  A router sends what is for its own address out to nat, and takes what comes from
+it back, if its interface is `translated`.
 
 *A family without any outside address* passes as it is.  Of the other, nothing leaves under an inside address: what
 cannot be translated is dropped.
@@ -111,6 +112,7 @@ None but those of drops.
 | `UNMAPPED` | is for an outside address or port that nobody is behind |
 | `FILTERED` | comes from whom the binding never sent to |
 | `CLASH` | is of a connection that is known under another outside address or port |
+| `SPOOFED` | comes from outside, and says that it is from an outside address of ours |
 | `MALFORMED` | contradicts itself: version, lengths, transport header |
 | `TINY_FRAGMENT` | is a first fragment without the whole transport header |
 | `OVERLAPPING_FRAGMENT` | is a TCP fragment that would overwrite the flags of the first |

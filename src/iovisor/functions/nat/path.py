@@ -92,6 +92,7 @@ class Reason(Reasons):
     GROUP = auto()
     NOT_TRANSLATABLE = auto()
     CLASH = auto()
+    SPOOFED = auto()
 
 
 class Translated(Connection):
@@ -211,7 +212,6 @@ class Path(Function):
                 return drop(Reason.NOT_IP)
         if self.bindings.extent[0].families & (1 if ip6 is None else 2) == 0:
             return self.onward(pkt)
-        require(payload >= 0, Unreadable.MALFORMED)         # a later fragment that lies behind the packet's end
         is_whole(protocol, offset, more, payload)
         way.length, way.protocol, way.identity = payload & 0xffff, protocol, identity
         way.first, way.later = more != 0 and offset == 0, offset != 0
@@ -280,7 +280,7 @@ class Path(Function):
             if binding.port != 0 or binding.deadline != FOREVER:
                 way.real_port = binding.port
             way.slot, way.since = binding.slot, FOREVER if binding.deadline == FOREVER else binding.since
-        b = end_of(way.source_upper, way.source_lower, way.real_upper, way.real_lower)
+        b = self.side(way)
         first, second = way.one, way.real_port
         if is_message(way.protocol):
             first, second = way.one | way.real_port, way.kind | (b ^ way.reply) << 8
@@ -297,6 +297,8 @@ class Path(Function):
         way.own_slot, way.own_port = 0, way.one
         if entry is None and way.about != 0:
             return drop(Untracked.UNRELATED)
+        if entry is None and inward and self.bindings.is_near(way.source_upper, way.source_lower):
+            require(not self.bindings.is_ours(way.source_upper, way.source_lower), Reason.SPOOFED)
         if entry is None and pkt.port == self.inside:
             require(way.reply == 0, Untracked.UNASKED)
             if tcp is not None:
@@ -306,7 +308,7 @@ class Path(Function):
             claimed = self.bindings.claim(end, life)
             require(claimed >> 16 != 0, claimed)
             way.own_slot, way.own_port = claimed >> 16 & 0xffff, claimed & 0xffff
-        b = end_of(way.source_upper, way.source_lower, way.real_upper, way.real_lower)
+        b = self.side(way)
         known = 0
         fresh = self.opened[0]
         if entry is not None:
@@ -350,8 +352,8 @@ class Path(Function):
                 self.bindings.welcome(end, way.destination_upper, way.destination_lower)
             if way.ours:
                 end.upper, end.lower, end.port = way.destination_upper, way.destination_lower, way.two
-                require(way.since == FOREVER or self.bindings.admits(end, way.since, way.shown_upper, way.shown_lower),
-                        Unbound.FILTERED)
+                require(not inward or way.since == FOREVER or self.bindings.admits(
+                    end, way.since, way.shown_upper, way.shown_lower), Unbound.FILTERED)
             if b:
                 fresh.b_slot, fresh.b_port, fresh.a_slot, fresh.a_port = way.own_slot, way.own_port, way.slot, way.two
             else:
@@ -431,6 +433,12 @@ class Path(Function):
         return self.onward(pkt)
 
     # -- ICMP errors -------------------------------------------------------------------------------------------------
+
+    def side(self, way: Way) -> int:
+        """Whether the source is the second end of its connection.  Of a host that talks to itself, ports decide."""
+        if way.source_upper == way.real_upper and way.source_lower == way.real_lower:
+            return 0 if way.one <= way.real_port or is_message(way.protocol) else 1
+        return end_of(way.source_upper, way.source_lower, way.real_upper, way.real_lower)
 
     def read_quotation(self, pkt: Packet, way: Way) -> None:
         """Take an error for an answer to the packet it quotes: that one's ends, turned round.  The cursor stands before

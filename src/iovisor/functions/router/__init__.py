@@ -33,7 +33,11 @@ everything goes on that needs no new neighbor.
 
 An interface has a `mac`, `addresses` such as `10.0.0.1/24`, several and of both families, an `mtu` (1500),
 `reverse_path` (`off`, `loose` or `strict`), `directed_broadcast` (false), `redirects` (true: hosts that could go
-straight to another neighbor are told so), and `advertise`.
+straight to another neighbor are told so), `translated` (false), and `advertise`.
+
+`translated` says that a `nat` behind this port shows the inside under the interface's own addresses.  What comes for
+them through other ports then goes out there, for nat to turn it back to whoever is behind the port it names; all but
+echo requests, which the router answers.  And what comes from nat may have such an address as its source.
 
 `via` lists next hops: `gateway`, `port` (needed for link-local gateways) and `weight`; up to 16.  Flows are spread by
 addresses, protocol and ports; a hop that goes moves few flows but its own.  `blocked` is `blackhole` (silence),
@@ -233,7 +237,7 @@ def link_of(config: RouterConfig, port: int, policies: int) -> Link:
     first = {n.version: int(n.ip) for n in reversed(interface.networks()) if not n.ip.is_link_local or n.version == 4}
     return Link(address6=first.get(6, 0), link_local=interface.link_local, mac=interface.mac,
                 address4=first.get(4, 0), mtu=interface.mtu, reverse_path=interface.reverse_path,
-                directed_broadcast=interface.directed_broadcast, policies=policies)
+                directed_broadcast=interface.directed_broadcast, policies=policies, translated=interface.translated)
 
 
 def routes_of(config: RouterConfig) -> dict[Place, Hopping]:

@@ -83,15 +83,18 @@ class Family(Component, Generic[A, R, M, N]):
             return False
         return route.kind == kind and route.port == port
 
-    def expect(self, port: int, check: int, source: Any) -> None:
+    def expect(self, port: int, check: int, translated: int, source: Any) -> bool:
         """Reject what says that it comes from the router itself, and, if asked to, what cannot have come from where it
-        says (RFC 3704 sections 2.2 and 2.4)."""
+        says (RFC 3704 sections 2.2 and 2.4).  Whether it is from a nat that has the port's address, and may."""
         kind, back, _group, _gateway = self.find_main(source)
-        require(kind != RouteKind.LOCAL, Reason.MARTIAN_SOURCE)
+        if kind == RouteKind.LOCAL:
+            require(translated != 0 and back == port, Reason.MARTIAN_SOURCE)
+            return True
         if check != ReversePath.OFF:
             require(kind <= RouteKind.GROUP, Reason.SPOOFED)
             if check == ReversePath.STRICT and kind != RouteKind.GROUP:
                 require(back == port, Reason.SPOOFED)
+        return False
 
     # -- neighbors, in the data path ---------------------------------------------------------------------------------
 

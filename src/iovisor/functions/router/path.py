@@ -107,6 +107,29 @@ def segment_length(pkt: Packet, proto: u8, offset: u8) -> int:
     return pkt.segment + (transport.offset * 4 if proto == IpProtocol.TCP else 8)
 
 
+@inline
+def asks4(pkt: Packet, ip: IPv4) -> bool:
+    """Whether it is an echo request, or a part of one: those the router answers for itself even where nat has its
+    address.  The cursor is behind the fixed header."""
+    if ip.proto != IpProtocol.ICMP:
+        return False
+    message = pkt.peek(Icmp, (ip.ihl * 4 - 20) & 0x3f)
+    if message is None or is_fragment(ip):
+        return True
+    return message.type == IcmpType.ECHO
+
+
+@inline
+def asks6(pkt: Packet, ip: IPv6) -> bool:
+    """The same; without extension headers."""
+    if ip.next != IpProtocol.ICMP6:
+        return False
+    message = pkt.peek(Icmp6)
+    if message is None:
+        return True
+    return message.type == Icmp6Type.ECHO
+
+
 class Path(Function):
     config: RouterConfig
     ports: Ports = ports(PORTS)
@@ -157,10 +180,12 @@ class Path(Function):
         else:
             require(checksum.ipv4_is_right(pkt, ip), Reason.CHECKSUM)
         require(not is_martian_source4(ip.src), Reason.MARTIAN_SOURCE)
-        self.v4.expect(pkt.port, link.reverse_path, ip.src)
+        own = self.v4.expect(pkt.port, link.reverse_path, link.translated, ip.src)
         kind, port, group, gateway = self.v4.find(ip.dst, self.policy(pkt, link, 4, ip.src))
         if kind == RouteKind.LOCAL:
-            return self.local4(pkt, eth, ip, link, done)
+            require(not own, Reason.MARTIAN_SOURCE)
+            if port == pkt.port or self.links[port].translated == 0 or asks4(pkt, ip):
+                return self.local4(pkt, eth, ip, link, done)
         require(not is_martian_destination4(ip.dst), Reason.MARTIAN_DESTINATION)
         require(ip.src >> 16 != LINK_LOCAL4, Reason.MARTIAN_SOURCE)
         require(kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
@@ -193,7 +218,9 @@ class Path(Function):
             refusal, rest, reason = UNREACHABLE | Unreachable.FRAGMENTATION_NEEDED, out.mtu, Reason.TOO_BIG
         if refusal == 0:
             target = BROADCAST
-            if kind != RouteKind.BROADCAST:
+            if kind == RouteKind.LOCAL:
+                target = out.mac            # nat turns it, and it comes back to us
+            elif kind != RouteKind.BROADCAST:
                 near = self.v4.neighbors.get(Near4(address=gateway, port=port))
                 if near is None or near.state == State.ASKED:
                     return punt(Unresolved(port=port, version=4, address=gateway))
@@ -278,16 +305,19 @@ class Path(Function):
         require(ip.version == 6 and ip.length + 54 <= len(pkt), Reason.MALFORMED)
         require(ip.src > 1 and not is_multicast(ip.src), Reason.MARTIAN_SOURCE)
         require(ip.dst > 1 and not is_multicast(ip.dst), Reason.MARTIAN_DESTINATION)
+        own = False
         if is_link_local(ip.src):
             require(ip.src != link.link_local, Reason.MARTIAN_SOURCE)
         else:
-            self.v6.expect(pkt.port, link.reverse_path, ip.src)
+            own = self.v6.expect(pkt.port, link.reverse_path, link.translated, ip.src)
         if is_link_local(ip.dst):
             require(ip.dst == link.link_local, Reason.MARTIAN_DESTINATION)
             return self.local6(pkt, eth, ip, link, done)
         kind, port, group, gateway = self.v6.find(ip.dst, self.policy(pkt, link, 6, ip.src))
         if kind == RouteKind.LOCAL:
-            return self.local6(pkt, eth, ip, link, done)
+            require(not own, Reason.MARTIAN_SOURCE)
+            if port == pkt.port or self.links[port].translated == 0 or asks6(pkt, ip):
+                return self.local6(pkt, eth, ip, link, done)
         require(kind != RouteKind.BLACKHOLE, Reason.BLACKHOLE)
         if ip.next == IpProtocol.HOP_BY_HOP and done == 0 and kind != RouteKind.NONE:
             return punt(Slow(what=Work.OPTIONS, version=6))
@@ -313,15 +343,18 @@ class Path(Function):
         elif ip.length + 40 > out.mtu and (pkt.segment == 0 or 40 + segment_length(pkt, ip.next, 0) > out.mtu):
             refusal, rest, reason = Icmp6Type.TOO_BIG << 8, out.mtu, Reason.TOO_BIG
         if refusal == 0:
-            near = self.v6.neighbors.get(Near6(address=gateway, port=port))
-            if near is None or near.state == State.ASKED:
-                return punt(Unresolved(port=port, version=6, address=gateway))
-            if near.used == 0:
-                near.used = 1
-            if near.state != State.DEAD:
+            target = out.mac                # nat turns it, and it comes back to us
+            if kind != RouteKind.LOCAL:
+                near = self.v6.neighbors.get(Near6(address=gateway, port=port))
+                if near is None or near.state == State.ASKED:
+                    return punt(Unresolved(port=port, version=6, address=gateway))
+                if near.used == 0:
+                    near.used = 1
+                target = near.mac if near.state != State.DEAD else 0
+            if target != 0:
                 if port == pkt.port and self.may_redirect(port):
                     pkt.notify(Slow(what=Work.REDIRECT, version=6, address=gateway))
-                eth.dst = near.mac
+                eth.dst = target
                 eth.src = out.mac
                 length = ip.length + 54
                 pkt.rewrite(ip, hops=(ip.hops - 1) & 0xff)

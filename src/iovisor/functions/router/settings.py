@@ -50,6 +50,7 @@ class InterfaceConfig(Config):
     reverse_path: ReversePath = ReversePath.OFF
     directed_broadcast: bool = False
     redirects: bool = True
+    translated: bool = False
     advertise: AdvertiseConfig | None = None
 
     def validate(self) -> None:

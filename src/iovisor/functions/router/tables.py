@@ -104,6 +104,7 @@ class Link(Record):
     reverse_path: u8
     directed_broadcast: u8
     policies: u8
+    translated: u8
 
 
 class Route(Record):
