@@ -4,12 +4,26 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 import pytest
 
+from iovisor.functions.dhcp import Dhcp
 from iovisor.functions.dns import PASSED_ON, UNANSWERED, Asked, Asker, Dns, Reason, Resolved, Wanted
-from iovisor.language import SECOND, Clock, ConfigError, Packet, drop, forward, ipv4_address, ipv6_address, punt
+from iovisor.language import (
+    SECOND,
+    Clock,
+    ConfigError,
+    Endpoint,
+    Packet,
+    Surroundings,
+    drop,
+    forward,
+    ipv4_address,
+    ipv6_address,
+    punt,
+)
 from iovisor.testing import Agreement, Arrival, agree, traffic
 from iovisor.testing.packets import Frame, arp, describe, ethernet, icmp, icmp6, ipv4, ipv6, udp
 from iovisor.wire import dns as wire
@@ -97,6 +111,25 @@ def test_the_same_name_in_two_networks() -> None:
     one, other = Dns(**CONFIG), Dns(**CONFIG | {"names": {"web": ["192.0.2.9"]}})
     assert said(one, question("web.shop.internal"))[1] == [v4("10.0.0.5")]
     assert said(other, question("web.shop.internal"))[1] == [v4("192.0.2.9")]
+
+
+def test_names_that_follow_from_a_document() -> None:
+    dhcp = Dhcp(server="10.0.0.1", mac="02:00:00:00:00:d1", subnets=[{"prefix": "10.0.0.0/24"}], reservations=[
+        {"mac": "02:00:00:00:00:07", "address": "10.0.0.7", "name": "Printer"},
+        {"mac": "02:00:00:00:00:08", "address": "10.0.0.8"},
+        {"client": "ff0102", "address": "10.0.0.9", "name": "web"}])
+    around = Surroundings({
+        "api": Endpoint((IPv4Interface("10.0.0.20/24"), IPv6Interface("fd00::20/64"), IPv6Interface("fe80::20/64"))),
+        "leased": Endpoint((), 0x020000000008), "nowhere": Endpoint(),
+        "DB": Endpoint((IPv4Interface("10.0.0.21/24"),))},
+        {"dhcp": dhcp.config, "other": Dns(**CONFIG).config})
+    dns = Dns(config=Dns(**CONFIG).config.completed(around))
+    for name, addresses in (("api", [v4("10.0.0.20")]), ("leased", [v4("10.0.0.8")]), ("printer", [v4("10.0.0.7")]),
+                            ("web", [v4("10.0.0.5")]), ("db", [v4("10.0.0.6"), v4("10.0.0.7")])):
+        assert said(dns, question(f"{name}.shop.internal"))[1] == addresses, name
+    assert said(dns, question("api.shop.internal", Type.AAAA))[1] == [v6("fd00::20")]
+    assert said(dns, question("nowhere.shop.internal"))[0] == Code.NXDOMAIN
+    assert Dns(**CONFIG, endpoints=False).config.completed(around) == Dns(**CONFIG, endpoints=False).config
 
 
 def test_edns() -> None:

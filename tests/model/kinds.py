@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from iovisor.model import Fault, UnknownKind, is_own
+from iovisor.model import Fault, Network, UnknownKind, is_own
 from iovisor.model.errors import alike
 
 
@@ -68,6 +68,12 @@ class Kinds:
         if kind not in DECLARED:
             raise UnknownKind(f"there is no kind {kind!r}")
         return DECLARED[kind]
+
+    def faults(self, network: Network) -> Sequence[tuple[str, Fault]]:
+        """A router must not be alone with a meter."""
+        return [(name, Fault(("rate",), "a meter and a router are too much", "leave one of them out"))
+                for name, one in network.functions.items()
+                if {other.kind for other in network.functions.values()} == {"router", "meter"} and one.kind == "meter"]
 
 
 KINDS = Kinds()

@@ -7,14 +7,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .. import functions
 from ..language import Config, Function, Ports
-from ..model import Fault, UnknownKind
-from . import configured
+from ..model import Fault, Network, UnknownKind
+from . import completion, configured
 from .declared import declared
 
 
@@ -64,6 +64,10 @@ class Catalogue:
             raise UnknownKind(f"there is no kind {kind!r}", f"there is {', '.join(self.names())}; a function of your "
                                                             "own is written file.py:Class")
         return Kind(found)
+
+    def faults(self, network: Network) -> Iterable[tuple[str, Fault]]:
+        """What is wrong with configurations only because of the document around them, by the functions' names."""
+        return completion.faults(network, self)
 
 
 def _catalogued(name: str) -> type[Function] | None:

@@ -42,7 +42,7 @@ def _config(kind: type[Config], given: Mapping[str, Any], path: Path, faults: li
         try:
             made(kind, given)
         except ConfigError as error:
-            faults.append(_fault(path, error))
+            faults.append(fault(path, error))
     return found
 
 
@@ -98,6 +98,19 @@ def written(hint: Any, value: Any) -> Any:
     return value
 
 
+def written_out(hint: Any, value: Any) -> Any:
+    """A whole field of a configuration as JSON data, lists and what is in them included."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (list, tuple, set, frozenset):
+        return [written_out(arguments[0], item) for item in value]
+    if origin is dict:
+        return {str(written(arguments[0], key)): written_out(arguments[1], item) for key, item in value.items()}
+    if isinstance(value, Config):
+        return {name: written_out(hint, getattr(value, name)) for name, hint in value.types.items()
+                if getattr(value, name) != getattr(type(value), name, None)}
+    return written(hint, value)
+
+
 def made(kind: type[Config], given: Mapping[str, Any]) -> Config:
     """The configuration of a normal form.  ConfigError if it does not stand."""
     return kind(**{name: _made(kind.types.get(name), value) for name, value in given.items()})
@@ -116,7 +129,7 @@ def _made(hint: Any, given: Any) -> Any:
     return given
 
 
-def _fault(path: Path, error: ConfigError) -> Fault:
+def fault(path: Path, error: ConfigError) -> Fault:
     """A ConfigError's path, `ports.3` or `rules[2].flags`, as a path into a document."""
     steps: list[str | int] = []
     for part in error.path.split("."):
@@ -126,4 +139,4 @@ def _fault(path: Path, error: ConfigError) -> Fault:
     return Fault((*path, *steps), str(error).partition(": ")[2])
 
 
-__all__ = ["made", "normal", "written"]
+__all__ = ["fault", "made", "normal", "written", "written_out"]

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from ..fabric import Attachment, PortRef
 from ..model import Endpoint, Hop, Network, hops
+from .completion import configurations
 from .kinds import Kind, Kinds
 from .shape import Link, Part, Shape
 
@@ -31,8 +32,7 @@ def lower(network: Network, kinds: Kinds, ports: Mapping[str, int],
           attach: Callable[[str, Endpoint], Attachment | None]) -> Lowered:
     """The shape of a document in its normal form.  `attach` gives what an endpoint is attached to; None: it is open."""
     found = {name: kinds.find(one.kind) for name, one in network.functions.items()}
-    parts = {name: Part(found[name].made, found[name].config(one.config))
-             for name, one in network.functions.items()}
+    parts = {name: Part(found[name].made, config) for name, config in configurations(network, kinds).items()}
     paths = [hops(path) for path in network.links]
     chosen = _choose(paths, found, ports)
     links, edges, places = set[Link](), dict[PortRef, Attachment](), dict[str, PortRef]()

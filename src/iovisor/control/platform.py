@@ -33,7 +33,7 @@ from ..fabric import Network as Fabric
 from ..kernel import KernelError, NetworkNamespace
 from ..model import Document, Network, Tenant
 from ..store import Sqlite
-from . import commit, memory
+from . import commit, completion, memory
 from .access import Principal
 from .attachments import attachment
 from .events import Events
@@ -224,8 +224,7 @@ class Platform:
         before = self._revision(head, head.current) if head.current else None
         same = before is not None and before.document == model.normal(content) and before.own == intent.own
         return Change(content.tenant, content.network, head.current, head.current if same else head.numbers + 1,
-                      tuple(steps), tuple(self.edits(before.document if before else None, model.normal(content))),
-                      intent.warnings)
+                      tuple(steps), tuple(self._effects(before, intent)), intent.warnings)
 
     def apply(self, who: Principal, intent: Intent, message: str = "", confirm: float = 0.0,
               remembered: Mapping[str, Any] | None = None, anyway: bool = False) -> Change:
@@ -477,6 +476,12 @@ class Platform:
     def edits(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[model.Change]:
         """What differs between two documents."""
         return model.difference(Network.model_validate(before) if before else None, Network.model_validate(after))
+
+    @staticmethod
+    def _effects(before: Revision | None, intent: Intent) -> list[model.Change]:
+        """What differs between two documents, with what follows from each."""
+        was = completion.document(Network.model_validate(before.document), Kinds(before.own)) if before else None
+        return model.difference(was, completion.document(intent.content, Kinds(intent.own)))
 
     # -- parts -------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 A `Config` subclass is a frozen record of Python values.  Its integers, booleans and enums are also what the data path
 reads as `self.config.name`: they become a small frozen map per instance, so the verifier knows them as constants and
 removes the branches they decide.  Lists, dictionaries, strings and nested configurations belong to the control path:
-`Function.configure` turns them into table entries.
+`Function.configure` turns them into table entries.  What follows from the rest of a document, `completed` adds.
 
 Values come as people write them: a `mac` field takes `"02:00:00:00:00:01"`, a `time` field `"300s"`.  The same
 declarations give the JSON Schema.  pydantic was rejected here alone: it takes three times the import budget of the
@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import types
 from enum import Enum, IntEnum
-from typing import Any, ClassVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 from .addresses import PARSE, Prefix, prefix
 from .errors import ConfigError, DeclarationError
 from .integers import UInt, uint
 from .layout import Record
+from .surroundings import Surroundings
 
 _SCHEMAS: dict[type, dict[str, Any]] = {bool: {"type": "boolean"}, str: {"type": "string"}, int: {"type": "integer"},
                                         Prefix: {"type": "string", "format": "prefix"}}
@@ -59,6 +60,10 @@ class Config:
 
     def validate(self) -> None:
         """Checks that span fields."""
+
+    def completed(self, around: Surroundings) -> Self:
+        """The configuration with what follows from the document around it; `ConfigError` if the two contradict."""
+        return self
 
     def record(self) -> Record:
         """What the data path reads."""

@@ -45,9 +45,13 @@ def check(network: Network, problems: Problems, kinds: Kinds, doubtful: Collecti
             problems.add((group, name), f"nothing is linked to {name}",
                          f"add a link, such as [{name}, ...], or leave it out", key=True, warning=True)
     problems.found = [one for one in problems.found if not (one.warning and doubtful and one.path[1] in doubtful)]
-    return network.model_copy(update={
+    checked = network.model_copy(update={
         "labels": _ordered(network.labels), "functions": _ordered(functions), "endpoints": _ordered(endpoints),
         "links": links})
+    if not problems.fatal:
+        for name, fault in kinds.faults(checked):
+            problems.add(("functions", name, "config", *fault.path), fault.what, fault.fix)
+    return checked
 
 
 def _ordered(mapping: dict[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ given `Kinds`.  Where such a thing comes from is control's business.
 """
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .errors import ModelError, Path
+from .schema import Network
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ class Kinds(Protocol):
     def find(self, kind: str, document: str) -> Kind:
         """The kind of a name.  `file.py:Class` is looked for beside the document, a file's name.  UnknownKind if it
         is not there or cannot be used."""
+
+    def faults(self, network: Network) -> Iterable[tuple[str, Fault]]:
+        """What is wrong with configurations, each right by itself, because of what else is in their document; by the
+        functions' names.  The document is in its normal form."""
 
 
 def is_own(kind: str) -> bool:

@@ -20,6 +20,7 @@ has one of its own, so a name means in each what that network says.
 | `mac` | MAC | | its Ethernet address |
 | `domain` | name | internal | what stands behind every name |
 | `names` | mapping | none | from a name to its addresses; `@` is the domain itself, a name may have dots |
+| `endpoints` | yes or no | yes | whether the endpoints of its document have names, too |
 | `ttl` | time | 60s | how long an answer may be remembered |
 | `negative` | time | 30s | how long that there is none |
 | `forwarder` | address | none | an IPv4 resolver that is asked for all else; without one, all else is refused |
@@ -44,6 +45,10 @@ names = Dns(server="10.0.0.53", server6="2001:db8::53", mac="02:00:00:00:00:53",
 | anything else; type ANY; zone transfers; other classes | REFUSED |
 | another operation | NOTIMP |
 | no query at all | FORMERR if it has a header and is no response, else nothing |
+
+In a document every endpoint with addresses has its name and domain as a name, in each revision, copy and rollback
+without more words; so has an endpoint whose MAC address a `dhcp` function reserves an address for, and a reservation
+with a `name`.  A name that `names` has is as `names` has it.  Link-local addresses are left out.
 
 Answers repeat the question as it was spelt.  EDNS is spoken (RFC 6891), up to 1,232 bytes; a longer answer says that it
 is truncated.  Questions are forwarded under a number and a port of our own, both by chance (RFC 5452), and answers
@@ -98,6 +103,7 @@ from iovisor.language import (
     Port,
     Reasons,
     Record,
+    Surroundings,
     Verdict,
     action,
     auto,
@@ -130,6 +136,7 @@ from iovisor.wire.ipv6 import IPv6, solicited_node
 from iovisor.wire.neighbor import ON_LINK, NeighborSolicitation
 from iovisor.wire.udp import Udp
 
+from .named import named
 from .zone import Address, Zone
 
 PASSED_ON, UNANSWERED = 16, 17              # in `said`, after the codes
@@ -173,6 +180,7 @@ class DnsConfig(Config):
     mac: mac
     domain: str = "internal"
     names: dict[str, list[str]] = {}
+    endpoints: bool = True
     ttl: time = 60 * SECOND
     negative: time = 30 * SECOND
     forwarder: ipv4 = 0
@@ -181,6 +189,14 @@ class DnsConfig(Config):
 
     def validate(self) -> None:
         self.zone()
+
+    def completed(self, around: Surroundings) -> DnsConfig:
+        """Names of what the document has; what `names` says of one stands."""
+        if not self.endpoints:
+            return self
+        said = {name.lower() for name in self.names}
+        found = {name: addresses for name, addresses in named(around).items() if name.lower() not in said}
+        return self.replaced(names={**self.names, **found}) if found else self
 
     def zone(self) -> Zone:
         """What there is to say."""
