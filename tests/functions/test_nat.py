@@ -14,12 +14,12 @@ import pytest
 
 from iovisor.compiler.cache import Cache
 from iovisor.functions.nat import Nat, Reason
-from iovisor.functions.nat.path import Early
 from iovisor.language import SECOND, Clock, ConfigError, Packet, drop, forward
 from iovisor.language.verdicts import PUNT_KIND
 from iovisor.parts.bindings import Unbound
 from iovisor.parts.connections import Untracked
 from iovisor.parts.reading import Unreadable
+from iovisor.parts.translation import Early
 from iovisor.targets import load
 from iovisor.testing import Agreement, Arrival, Frame, available, traffic
 from iovisor.testing.packets import Layer, arp, ethernet, fragment, icmp, icmp6, ipv4, ipv6, tcp, udp
@@ -451,9 +451,9 @@ FIXED: dict[str, list[Step]] = {
     "08 a hairpin of one host": [out(X, FAR, ask()), turned(X, OURS, ask(6500, 5000), OURS, X, ask(6500, 5000)),
                                  turned(X, OURS, ask(5000, 6500), OURS, X, ask(5000, 6500))],
     "an outside address of ours from outside": [
-        out(X, FAR, ask()), back(OURS, OURS, ask(53, 5000), X, reason=Reason.SPOOFED),
-        back("192.0.2.50", OURS, ask(1, 6009), X, reason=Reason.SPOOFED),
-        back(OURS, OURS, client(S, 1, dst=8080), X, reason=Reason.SPOOFED)],
+        out(X, FAR, ask()), back(OURS, OURS, ask(53, 5000), X, reason=Unbound.SPOOFED),
+        back("192.0.2.50", OURS, ask(1, 6009), X, reason=Unbound.SPOOFED),
+        back(OURS, OURS, client(S, 1, dst=8080), X, reason=Unbound.SPOOFED)],
     "23 a hairpin, TCP, to a forwarded port": [
         turned(X, OURS, client(S, 1, dst=8080), OURS, "10.0.0.80", client(S, 1)),
         turned("10.0.0.80", OURS, server(S | A, 9, 2), OURS, X, server(S | A, 9, 2, src=8080)),

@@ -79,6 +79,8 @@ class Unbound(Reasons):
     UNMAPPED = 163              # nobody is behind this outside endpoint
     FILTERED = 164              # who is behind it has not sent to this stranger
     NO_PORTS = 165              # its protocol has no ports, and its address no static binding
+    SPOOFED = 167               # it comes from outside, and says that it is from an outside address
+    CLASH = 166                 # its connection is known under another outside endpoint
 
 
 class Binding(Record):

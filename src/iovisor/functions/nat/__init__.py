@@ -144,76 +144,11 @@ another instance.  TC only.
 """
 from __future__ import annotations
 
-import asyncio
-from time import monotonic
-from typing import Any
-
-from iovisor.language import SECOND, Packet, action, every, handles, prefix
-from iovisor.parts.connections import Flow, Untracked
-
-from .path import Early, NatConfig, Path, Reason, Translated
-
-LOOK = 0.01             # seconds between two looks for the first fragment
+from .path import NatConfig, Path, Reason
 
 
 class Nat(Path):
-    # -- control path ------------------------------------------------------------------------------------------------
-
-    def configure(self, old: NatConfig | None, new: NatConfig) -> None:
-        self.bindings.withdraw(old, new)
-        self.cut()
-        self.bindings.assign(new)
-        self.cut()
-
-    def cut(self) -> None:
-        """Forget the connections whose bindings are no longer theirs."""
-        for kept in (self.connections.established, self.connections.transitory):
-            for flow, entry in list(kept.items()):
-                ends = ((flow.a_upper, flow.a_lower, flow.a_port, entry.a_slot, entry.a_port),
-                        (flow.b_upper, flow.b_lower, flow.b_port, entry.b_slot, entry.b_port))
-                if not all(slot == 0 or self.bindings.stands(upper, lower, slot, port, flow.protocol)
-                           for upper, lower, _, slot, port in ends):
-                    del kept[flow]
-
-    @handles(Early)
-    async def on_early(self, event: Early, packet: Packet) -> Packet | None:
-        """Keep a fragment until its first has come, for `wait` at most (RFC 4787 REQ-14)."""
-        train = Flow(**{name: getattr(event, name) for name in Flow.fields})
-        end = monotonic() + self.config.wait / SECOND
-        while train not in self.connections.fragments:
-            if monotonic() > end:
-                self.drops[Untracked.UNKNOWN_FRAGMENT] = self.drops.get(Untracked.UNKNOWN_FRAGMENT, 0) + 1
-                return None
-            await asyncio.sleep(LOOK)
-        return packet
-
-    @every(10)
-    def count(self) -> None:
-        """How many established connections each binding has: those that died in silence told nobody."""
-        counts: dict[tuple[int, int, int], int] = {}
-        for flow, entry in self.connections.established.items():
-            for slot, port in ((entry.a_slot, entry.a_port), (entry.b_slot, entry.b_port)):
-                if slot:
-                    place = (slot, port, flow.protocol)
-                    counts[place] = counts.get(place, 0) + 1
-        self.bindings.settle_counts(counts)
-
-    @action
-    def show(self) -> list[dict[str, Any]]:
-        """The living bindings: protocol, inside, outside, seconds left."""
-        return self.bindings.show()
-
-    @action
-    def listing(self) -> list[dict[str, Any]]:
-        """The living connections: protocol, who began and to whom, state, seconds left."""
-        return self.connections.show()
-
-    @action
-    def flush(self, within: str = "") -> int:
-        """End the dynamic bindings of inside addresses in a prefix, or all, and their connections; answers how many."""
-        count = self.bindings.flush(prefix(within) if within else None)
-        self.cut()
-        return count
+    """The data path is in `path`, and what it has in common with other translations in `parts.translation`."""
 
 
-__all__ = ["Nat", "NatConfig", "Reason", "Translated"]
+__all__ = ["Nat", "NatConfig", "Reason"]

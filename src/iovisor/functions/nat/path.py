@@ -1,63 +1,12 @@
-"""The data path of `nat`: whose ends these are, what is known of them, what they become.
+"""The data path of `nat`: packets read, tracked (`parts.translation`) and written again, both families alike.
 
-    packet ── ports, of its own or of its first fragment ── who is behind the destination ── connection
-                                                                known: it says what the source is shown as
-                                                                new, from inside: a binding is found or made
-                                                                new, from outside: the filter decides
-           ── source shown, destination real ── out, or back inside
-
-A connection is kept under the *real* ends of both sides, so that every direction, hairpins among them, finds the one
-entry; and each end has in it what the other sees it as.  So an answer to the outside takes one lookup, and one to the
-inside two: who is behind it, and the connection.
-
-What is known of a packet lies in memory (`Way`), not in variables: the stack is small, and the kernel's verifier
-follows apart what comes after each constant that it remembers.
+    packet ── ports, of its own or of its first fragment ── tracked ── source shown, destination real ── out, or back
 """
 from __future__ import annotations
 
-from iovisor.language import (
-    SECOND,
-    Array,
-    Function,
-    Packet,
-    Port,
-    Reasons,
-    Record,
-    Verdict,
-    auto,
-    drop,
-    forward,
-    inline,
-    mac,
-    now,
-    punt,
-    require,
-    table,
-    time,
-    u8,
-    u16,
-    u32,
-    u64,
-)
-from iovisor.parts.bindings import FOREVER, WORD, Bindings, Unbound
-from iovisor.parts.connections import (
-    ENDED,
-    LASTS,
-    OPENED,
-    REOPENED,
-    Connection,
-    Connections,
-    ConnectionsConfig,
-    Flow,
-    Mark,
-    Selectors,
-    State,
-    Untracked,
-    end_of,
-    of_words,
-    train_of,
-)
-from iovisor.parts.outside import BindingsConfig
+from iovisor.language import Packet, Reasons, Verdict, auto, drop, forward, mac, punt, require
+from iovisor.parts.bindings import WORD
+from iovisor.parts.connections import Untracked, of_words
 from iovisor.parts.quotation import Ends, Message, Query, change_ends, change_query, of_halves
 from iovisor.parts.reading import (
     MAPPED,
@@ -72,6 +21,7 @@ from iovisor.parts.reading import (
     is_whole,
     request_of,
 )
+from iovisor.parts.translation import Early, Translation, TranslationConfig, Way
 from iovisor.wire import arp
 from iovisor.wire.arp import Arp, ArpOperation
 from iovisor.wire.checksum import finish
@@ -79,7 +29,7 @@ from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import IcmpEcho
 from iovisor.wire.icmp6 import Icmp6Echo, is_discovery
 from iovisor.wire.ipv4 import IpProtocol, IPv4
-from iovisor.wire.tcp import Tcp, is_opening
+from iovisor.wire.tcp import Tcp
 from iovisor.wire.udp import Udp
 
 ON_LINK = 255
@@ -91,98 +41,16 @@ class Reason(Reasons):
     NOT_IP = auto()
     GROUP = auto()
     NOT_TRANSLATABLE = auto()
-    CLASH = auto()
-    SPOOFED = auto()
 
 
-class Translated(Connection):
-    """What each end is seen under by the other: the slot of an outside address and a port, zero if as it is."""
+class NatConfig(TranslationConfig):
+    """And what is answered for outside addresses, if not nothing."""
 
-    a_slot: u16 = 0
-    a_port: u16 = 0
-    b_slot: u16 = 0
-    b_port: u16 = 0
-
-
-class Early(Flow):
-    """A fragment came before its first, which would be known by this."""
-
-
-class Way(Record):
-    """What is known of the packet on its way: its ends as the wire has them, who really is the destination, what the
-    source is shown as."""
-
-    source_upper: u64
-    source_lower: u64
-    destination_upper: u64
-    destination_lower: u64
-    real_upper: u64
-    real_lower: u64
-    shown_upper: u64
-    shown_lower: u64
-    from_upper: u64
-    from_lower: u64
-    since: time
-    identity: u32
-    sequence: u32
-    length: u16
-    one: u16
-    two: u16
-    real_port: u16
-    own_slot: u16
-    own_port: u16
-    slot: u16
-    protocol: u8
-    kind: u8
-    reply: u8
-    scale: u8
-    first: u8
-    later: u8
-    ours: u8
-    about: u8               # of an error: where the quoted transport header lies, from the message on; or zero
-
-
-class NatConfig(ConnectionsConfig, BindingsConfig):
-    """The data path of `nat`: whose ends these are, what is known of them, what they become.
-
-    packet ── ports, of its own or of its first fragment ── who is behind the destination ── connection
-                                                                known: it says what the source is shown as
-                                                                new, from inside: a binding is found or made
-                                                                new, from outside: the filter decides
-           ── source shown, destination real ── out, or back inside
-
-A connection is kept under the *real* ends of both sides, so that every direction, hairpins among them, finds the one
-entry; and each end has in it what the other sees it as.  So an answer to the outside takes one lookup, and one to the
-inside two: who is behind it, and the connection.
-
-What is known of a packet lies in memory (`Way`), not in variables: the stack is small, and the kernel's verifier
-follows apart what comes after each constant that it remembers.
-"""
-
-    opening: time = 4 * 60 * SECOND
-    closed: time = 4 * 60 * SECOND
-    wait: time = SECOND
     mac: mac = 0
 
 
-@inline
-def first_state(protocol: u8) -> int:
-    """Of a connection whose first packet this is."""
-    if is_message(protocol):
-        return State.QUERY
-    return State.OPENING if protocol == IpProtocol.TCP else State.ASKED
-
-
-class Path(Function):
+class Path(Translation):
     config: NatConfig
-    inside: Port
-    outside: Port
-
-    connections: Connections[Translated] = Connections()
-    bindings: Bindings = Bindings()
-    ways: Array[Way] = table(1, per_cpu=True)
-    flows: Array[Flow] = table(1, per_cpu=True)
-    opened: Array[Translated] = table(1, per_cpu=True)
 
     def ingress(self, pkt: Packet) -> Verdict:
         eth = pkt.parse(Ethernet)
@@ -261,114 +129,7 @@ class Path(Function):
         if ip6 is not None:
             require(way.destination_upper >> 56 != 0xff and way.source_upper >> 54 != 0x3fa
                     and way.destination_upper >> 54 != 0x3fa, Reason.GROUP)
-
-        # Whose ends these are.
-        way.real_upper, way.real_lower, way.real_port = way.destination_upper, way.destination_lower, way.two
-        inward = pkt.port == self.outside
-        ours = inward
-        if not inward and self.bindings.is_near(way.destination_upper, way.destination_lower):
-            ours = self.bindings.is_ours(way.destination_upper, way.destination_lower)
-        way.ours, way.slot, way.since = ours, 0, 0
-        end = self.bindings.ends[0]
-        end.protocol = way.protocol
-        end.upper, end.lower, end.port = way.destination_upper, way.destination_lower, way.two
-        if ours:
-            binding = self.bindings.behind(end)
-            if binding is None:
-                return drop(Unbound.UNMAPPED)
-            way.real_upper, way.real_lower = binding.upper, binding.lower
-            if binding.port != 0 or binding.deadline != FOREVER:
-                way.real_port = binding.port
-            way.slot, way.since = binding.slot, FOREVER if binding.deadline == FOREVER else binding.since
-        b = self.side(way)
-        first, second = way.one, way.real_port
-        if is_message(way.protocol):
-            first, second = way.one | way.real_port, way.kind | (b ^ way.reply) << 8
-        if b:
-            flow.a_upper, flow.a_lower = way.real_upper, way.real_lower
-            flow.b_upper, flow.b_lower = way.source_upper, way.source_lower
-        else:
-            flow.a_upper, flow.a_lower = way.source_upper, way.source_lower
-            flow.b_upper, flow.b_lower = way.real_upper, way.real_lower
-        swapped = b != 0 and not is_message(way.protocol)
-        flow.a_port, flow.b_port = second if swapped else first, first if swapped else second
-
-        entry = self.connections.find(flow)
-        way.own_slot, way.own_port = 0, way.one
-        if entry is None and way.about != 0:
-            return drop(Untracked.UNRELATED)
-        if entry is None and inward and self.bindings.is_near(way.source_upper, way.source_lower):
-            require(not self.bindings.is_ours(way.source_upper, way.source_lower), Reason.SPOOFED)
-        if entry is None and pkt.port == self.inside:
-            require(way.reply == 0, Untracked.UNASKED)
-            if tcp is not None:
-                require(is_opening(tcp), Untracked.OUT_OF_STATE)
-            end.upper, end.lower, end.port = way.source_upper, way.source_lower, way.one
-            life = self.connections.lifetime(first_state(way.protocol)) + SECOND
-            claimed = self.bindings.claim(end, life)
-            require(claimed >> 16 != 0, claimed)
-            way.own_slot, way.own_port = claimed >> 16 & 0xffff, claimed & 0xffff
-        b = self.side(way)
-        known = 0
-        fresh = self.opened[0]
-        if entry is not None:
-            known = 1
-            if way.about != 0:
-                require(self.connections.quotes(entry, 1 - b, way.protocol, way.sequence), Untracked.UNRELATED)
-            elif tcp is not None:
-                outcome = self.connections.segment(entry, b, tcp, way.length, way.scale)
-                require(outcome <= REOPENED, outcome)
-                known = 0 if outcome == REOPENED else 1
-            elif entry.state == State.QUERY:
-                began = b == entry.marks & Mark.ORIGIN_B
-                require(began == (way.reply == 0), Untracked.UNASKED)
-            else:
-                self.connections.datagram(entry, b)
-            if b:
-                own_slot, own_port, its_slot, its_port = entry.b_slot, entry.b_port, entry.a_slot, entry.a_port
-            else:
-                own_slot, own_port, its_slot, its_port = entry.a_slot, entry.a_port, entry.b_slot, entry.b_port
-            require(its_slot == way.slot and (its_slot == 0 or its_port == way.two)
-                    and (own_slot != 0) == (pkt.port == self.inside), Reason.CLASH)
-            if own_slot != 0:
-                way.own_slot, way.own_port = own_slot, own_port
-        if known == 0:
-            self.connections.blank(fresh)
-            if tcp is not None:
-                opened = self.connections.open_segment(fresh, b, tcp, way.length, way.scale, False)
-                require(opened == OPENED, opened)
-            else:
-                require(way.reply == 0, Untracked.UNASKED)
-                fresh.marks = b
-                fresh.state = first_state(way.protocol)
-        way.shown_upper, way.shown_lower = way.source_upper, way.source_lower
-        if way.own_slot != 0:
-            address = self.bindings.addresses[way.own_slot]
-            way.shown_upper, way.shown_lower = address.upper, address.lower
-        outcome = OPENED
-        if known == 0:
-            if way.own_slot != 0:
-                end.upper, end.lower, end.port = way.shown_upper, way.shown_lower, way.own_port
-                self.bindings.welcome(end, way.destination_upper, way.destination_lower)
-            if way.ours:
-                end.upper, end.lower, end.port = way.destination_upper, way.destination_lower, way.two
-                require(not inward or way.since == FOREVER or self.bindings.admits(
-                    end, way.since, way.shown_upper, way.shown_lower), Unbound.FILTERED)
-            if b:
-                fresh.b_slot, fresh.b_port, fresh.a_slot, fresh.a_port = way.own_slot, way.own_port, way.slot, way.two
-            else:
-                fresh.a_slot, fresh.a_port, fresh.b_slot, fresh.b_port = way.own_slot, way.own_port, way.slot, way.two
-            outcome = self.connections.open(flow, fresh)
-        elif entry is not None and way.about == 0:
-            due, state = self.connections.is_due(entry), entry.state
-            outcome = self.connections.settle(flow, entry)
-            if due or outcome in (LASTS, ENDED):
-                self.renew(way, state, outcome)
-        require(outcome <= ENDED, outcome)
-        if way.first:
-            self.as_train(flow, way)
-            self.connections.fragments.put(flow, Selectors(a_port=way.one, b_port=way.two, kind=way.kind,
-                                                           reply=way.reply))
+        self.track(pkt, way, flow, tcp)
 
         if way.about != 0:
             if ip4 is not None:
@@ -434,12 +195,6 @@ class Path(Function):
 
     # -- ICMP errors -------------------------------------------------------------------------------------------------
 
-    def side(self, way: Way) -> int:
-        """Whether the source is the second end of its connection.  Of a host that talks to itself, ports decide."""
-        if way.source_upper == way.real_upper and way.source_lower == way.real_lower:
-            return 0 if way.one <= way.real_port or is_message(way.protocol) else 1
-        return end_of(way.source_upper, way.source_lower, way.real_upper, way.real_lower)
-
     def read_quotation(self, pkt: Packet, way: Way) -> None:
         """Take an error for an answer to the packet it quotes: that one's ends, turned round.  The cursor stands before
         the message and stays."""
@@ -474,10 +229,6 @@ class Path(Function):
         elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
             way.one, way.two = pkt.u16(at + 2), pkt.u16(at)
 
-    def refuse(self, reason: int) -> None:
-        """Reject the packet."""
-        require(False, reason)
-
     def requote4(self, pkt: Packet, ip: IPv4, way: Way) -> None:
         """Translate an error and what it quotes.  The quoted sender is who gets the error."""
         message, inner = pkt.parse(Message, IPv4)
@@ -492,12 +243,6 @@ class Path(Function):
             change_ends(pkt, message, ends, self.summed(way), addresses, way.real_port, way.own_port, 0)
         pkt.rewrite(inner, under=None, src=source, dst=destination)
         pkt.rewrite(ip, under=None, src=destination if way.own_slot != 0 else ip.src, dst=source)
-
-    def summed(self, way: Way) -> int:
-        """The quoted protocol, if its checksum is quoted too: what lies behind the message's end is not of it."""
-        if way.protocol == IpProtocol.TCP and way.length < way.about + 18:
-            return 0
-        return way.protocol
 
     def requote6(self, pkt: Packet, ip: IPv6Halves, way: Way) -> None:
         """The same.  Sums are kept from falling below zero by multiples of 0xffff, which count as nothing."""
@@ -526,26 +271,6 @@ class Path(Function):
                     destination_upper=way.real_upper, destination_lower=way.real_lower)
 
     # -- the rest ----------------------------------------------------------------------------------------------------
-
-    def renew(self, way: Way, state: u8, outcome: int) -> None:
-        """Let the bindings of a connection live as long as it does; that of one that ended, no longer than that."""
-        ended = State.CLOSING <= state <= State.RESET
-        life = min(self.config.closed, FOREVER) if ended else self.connections.lifetime(state)
-        until = min(now() + life + SECOND, FOREVER - 1)
-        lasting = 1 if outcome == LASTS else 0
-        if outcome == ENDED:
-            lasting = -1
-        spared = 1 if state == State.CLOSING else 0
-        if way.own_slot != 0:
-            self.bindings.renew(way.own_slot, way.own_port, way.protocol, until, lasting, ended, spared)
-        if way.slot != 0:
-            self.bindings.renew(way.slot, way.two, way.protocol, until, lasting, ended, spared)
-
-    def as_train(self, flow: Flow, way: Way) -> None:
-        """What a fragment is known by."""
-        flow.a_upper, flow.a_lower = way.source_upper, way.source_lower
-        flow.b_upper, flow.b_lower = way.destination_upper, way.destination_lower
-        flow.a_port, flow.b_port = train_of(way.identity, 0)
 
     def onward(self, pkt: Packet) -> Verdict:
         return forward(self.outside if pkt.port == self.inside else self.inside)
