@@ -150,10 +150,10 @@ def _constant(key: str) -> str | None:
 def _encode(image: Image) -> dict[str, Any]:
     data = {name: base64.b64encode(getattr(image, name)).decode() for name in BYTES}
     return data | {"kind": image.kind, "entry": image.entry, "target": image.target, "maps": image.maps,
-                   "floods": image.floods}
+                   "floods": image.floods, "sums": image.sums}
 
 
 def _decode(data: dict[str, Any]) -> Image:
     code, btf, functions, lines = (base64.b64decode(data[name]) for name in BYTES)
     return Image(data["kind"], data["entry"], data["target"], code, tuple(data["maps"]), btf, functions, lines,
-                 floods=data["floods"])
+                 floods=data["floods"], sums=data["sums"])

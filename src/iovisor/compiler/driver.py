@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 from ..language.function import Function
+from ..language.layout import Header
 from ..language.verdicts import FLOOD_KIND
 from . import ir
 from .backend import BACKEND, Job
@@ -90,10 +91,21 @@ def compile(kind: type[Function], target: Target, entry: str = "ingress", cache:
     whole = product.code, b"", b"", b""
     code, btf, functions, lines = open_object(product.code, target.section) if target.section else whole
     floods = any(isinstance(node, ir.MakeVerdict) and node.kind == FLOOD_KIND for node in ir.walk(checked.program))
-    image = Image(kind.__name__, entry, target.identity, code, maps, btf, functions, lines, product.assembly, floods)
+    image = Image(kind.__name__, entry, target.identity, code, maps, btf, functions, lines, product.assembly, floods,
+                  any(map(_sums, ir.walk(checked.program))))
     if cache is not None:
         cache.keep(kind, entry, target, image, Dependencies.of(builder))
     return Compiled(image, Timing(frontend, product.seconds, waiting), False)
+
+
+def _sums(node: ir.Node) -> bool:
+    """Whether it adjusts a checksum that covers more than a header."""
+    if not isinstance(node, ir.Call) or node.op != "rewrite":
+        return False
+    kind = node.args[0].type
+    assert isinstance(kind, ir.View) and issubclass(kind.layout, Header)
+    covered = kind.layout.coverage is not None and kind.layout.coverage.scope == "transport"
+    return covered or node.statics[1] is not None
 
 
 def explained(error: BackendError, program: ir.Program) -> CompileError | BackendError:

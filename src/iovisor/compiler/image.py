@@ -16,7 +16,7 @@ from .errors import BackendError
 @dataclass(frozen=True)
 class Image:
     """`maps` names the platform's maps and the function's tables in the order the code numbers them; whether it may ask
-    for a flood, `floods` says.
+    for a flood, `floods` says; whether it adjusts checksums of payloads by what it changes, `sums`.
     """
 
     kind: str
@@ -29,6 +29,7 @@ class Image:
     line_info: bytes = b""
     assembly: str = field(default="", repr=False)
     floods: bool = True
+    sums: bool = False
 
     @property
     def instructions(self) -> int:

@@ -1,10 +1,10 @@
 """A network as a document, so that another process can make the same of what is pinned.
 
-    {"network": "shop", "generation": 0, "device": 1073741824,
+    {"network": "shop", "generation": 0, "secret": 5577006791947779410, "device": 1073741824,
      "group": 812034, "mtu": 1500, "kept": {"received": 0},
      "instances": {"lan": {"kind": "iovisor.functions.switch:Switch", "configuration": {"ageing": 60000000000},
                            "versions": {}, "born": 0}},
-     "joins": [{"at": ["lan", 0], "edge": [5000, true, 1500], "peer": null, "wire": 0, "before": [0, 0, 0, 0],
+     "joins": [{"at": ["lan", 0], "edge": [5000, true, 1500, "tc"], "peer": null, "wire": 0, "before": [0, 0, 0, 0],
                 "attachment": {"kind": "device", "name": "eth1"}, "ours": [null, true, [], false], "absence": null,
                 "generation": 0, "bank": 0}],
      "passing": []}
@@ -32,17 +32,17 @@ from .instance import Instance
 from .joins import Absence, Join, Ours, PortRef
 
 
-def describe(name: str, generation: int, device: int, devices: Devices, kept: dict[str, int],
+def describe(name: str, generation: int, secret: int, device: int, devices: Devices, kept: dict[str, int],
              joins: dict[PortRef, Join], instances: dict[str, Instance]) -> dict[str, Any]:
     """The document; `device` is the recirculation device's index."""
     return {
-        "network": name, "generation": generation, "device": device, "group": devices.group, "mtu": devices.mtu,
-        "kept": kept,
+        "network": name, "generation": generation, "secret": secret, "device": device, "group": devices.group,
+        "mtu": devices.mtu, "kept": kept,
         "instances": {name: {"kind": named(type(instance.function)), "configuration": plain(instance.function.config),
                              "versions": instance.versions, "born": instance.born}
                       for name, instance in instances.items()},
         "joins": [{"at": [at.instance, at.port],
-                   "edge": join.edge and [join.edge.index, join.edge.peer, join.edge.mtu],
+                   "edge": join.edge and astuple(join.edge),
                    "peer": join.peer and [join.peer.instance, join.peer.port],
                    "wire": join.wire, "before": [number for traffic in join.before for number in astuple(traffic)],
                    "attachment": join.attachment and attachments.document(join.attachment),
@@ -65,7 +65,7 @@ def joins(document: Any) -> dict[PortRef, Join]:
 def passing(joins: Iterable[Join]) -> list[dict[str, Any]]:
     """What is being made or removed, as far as it could be left behind."""
     return [{"attachment": join.attachment and attachments.document(join.attachment),
-             "edge": join.edge and [join.edge.index, join.edge.peer, join.edge.mtu],
+             "edge": join.edge and astuple(join.edge),
              "ours": [join.ours.namespace, join.ours.promiscuous, join.ours.macs, join.ours.queued]} for join in joins]
 
 

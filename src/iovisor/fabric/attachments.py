@@ -24,6 +24,7 @@ from typing import Any
 from ..kernel import KernelError, NetworkNamespace
 from ..language.addresses import mac_address, mac_text
 from .edges import Edge
+from .hooks import Hook, hook
 
 MOST = 64                       # MACs, and VLANs, of a share
 Room = NetworkNamespace | str | int | None
@@ -43,6 +44,10 @@ def _mtu(mtu: int) -> None:
         raise ValueError(f"an MTU is 68 to 65535 bytes, or 0 for the network's, not {mtu}")
 
 
+def _hook(of: Veth | Tap | Device) -> None:
+    object.__setattr__(of, "hook", hook(of.hook))
+
+
 @dataclass(frozen=True)
 class Veth:
     """A cable into a network namespace, both ends made by us.
@@ -50,7 +55,8 @@ class Veth:
     `namespace`: a name as `ip netns` has it, a path (with a slash), an open one, or a descriptor; None for the
     switching namespace itself, the host's own leg.  With `create` it is made, under its name, and removed in the end.
     `name` and `mac` are those of the device inside, `addresses` have prefix lengths, `routes` lead from destinations to
-    gateways ("" for none: on the link), and `gateway` is where all the rest goes.  `mtu` in bytes, 0 for the network's.
+    gateways ("" for none: on the link), and `gateway` is where all the rest goes.  `mtu` in bytes, 0 for the network's;
+    `hook` is where packets are met, see hooks.py.
     """
 
     namespace: Room = None
@@ -61,10 +67,12 @@ class Veth:
     routes: Mapping[str, str] = field(default_factory=dict)
     mtu: int = 0
     create: bool = False
+    hook: str = Hook.TC
 
     def __post_init__(self) -> None:
         _name(self.name)
         _mtu(self.mtu)
+        _hook(self)
         if isinstance(self.addresses, str):
             raise ValueError(f"addresses are a list: [{self.addresses!r}]")
         put = object.__setattr__
@@ -112,16 +120,19 @@ class Tap:
 
     `persistent`: the machine opens it by name (QEMU: `-netdev tap,ifname=NAME,script=no,downscript=no`), now and again.
     Else `Network.tap` has the open descriptor to hand out, and the device goes with its last holder.  Frames carry the
-    header of virtio, so aggregates and unfinished checksums pass as they are.  `mtu` in bytes, 0 for the network's.
+    header of virtio, so aggregates and unfinished checksums pass as they are.  `mtu` in bytes, 0 for the network's;
+    `hook` is where packets are met, see hooks.py.
     """
 
     name: str
     mtu: int = 0
     persistent: bool = True
+    hook: str = Hook.TC
 
     def __post_init__(self) -> None:
         _name(self.name)
         _mtu(self.mtu)
+        _hook(self)
 
 
 @dataclass(frozen=True)
@@ -129,12 +140,15 @@ class Device:
     """A device that is there, whole: everything it receives goes to the port, nothing to the host.
 
     Found by `name`, by `mac`, or by both.  It is promiscuous while it is attached; its MTU is its owner's business.
+    `hook` is where packets are met, see hooks.py.
     """
 
     name: str = ""
     mac: str = ""
+    hook: str = Hook.TC
 
     def __post_init__(self) -> None:
+        _hook(self)
         if not self.name and not self.mac:
             raise ValueError("a device is found by name or by MAC: give one")
         if self.name:
@@ -224,7 +238,7 @@ def document(attachment: Attachment) -> dict[str, Any]:
     for name, value in vars(attachment).items():
         if isinstance(value, NetworkNamespace) or (name == "namespace" and isinstance(value, int)):
             found[name] = {"open": None}
-        elif value not in ("", (), {}, None):
+        elif value not in ("", (), {}, None) and (name, value) != ("hook", Hook.TC):
             found[name] = list(value) if isinstance(value, tuple) else value
     return found
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..kernel import BpfError, Direction, Link, Program
+from ..kernel import AttachType, BpfError, Direction, Link, Program
 from . import edges, grace
+from .early import Reader
 from .edges import Way
 from .joins import Join, PortRef
 from .wiring import Wiring
@@ -39,8 +40,8 @@ class Beside(Wiring):
     """Made by a revision; shares with the network all that is not wiring."""
 
     def __init__(self, network: Network, plan: Plan, generation: int) -> None:
-        self.name, self.namespace, self._pins, self._devices = (
-            network.name, network.namespace, network._pins, network._devices)
+        self.name, self.namespace, self._pins, self._devices, self.secret = (
+            network.name, network.namespace, network._pins, network._devices, network.secret)
         self._account, self._budget, self._around = network._account, network._budget, network._around
         self._touched, self.generation = set(), generation
         self.instances, self.joins = {}, {}
@@ -50,6 +51,8 @@ class Beside(Wiring):
         self.turns: list[tuple[Link, Program, bool]] = []   # whether its device moves
         self._plan = plan
         self.hooks: list[tuple[PortRef, Link]] = []         # that know both wirings
+        self.later: list[tuple[PortRef, Program]] = []      # devices to be met at XDP once tcx is turned
+        self.spare: list[Program] = []                      # what XDP goes back to if nothing comes of it
         self.made: list[Link] = []
 
     def former(self, at: PortRef) -> tuple[PortRef, Join] | None:
@@ -59,7 +62,7 @@ class Beside(Wiring):
 
     def _tcx(self, at: PortRef, program: Program, index: int, direction: Direction, revision: int = 0) -> Link:
         former = self.former(at)
-        found = None if former is None else _link(former[1], direction)
+        found = None if former is None else former[1].link(direction)
         if found is None:
             made = super()._tcx(at, program, index, direction, revision)
             self.made.append(made)
@@ -67,12 +70,35 @@ class Beside(Wiring):
             made = found
             self._turning(found, program, former is not None and former[0] != at)
             self._pins.again(self.joins[at].pin(at, direction), found)
-        if direction == Direction.EGRESS and former is not None:
+        if former is not None and (direction == Direction.EGRESS or former[1].early):
             self.hooks.append((at, made))
         return made
 
+    @contextmanager
+    def _entry(self, at: PortRef, former: Reader | None = None) -> Iterator[Program]:
+        before = self.former(at)
+        if before is not None and before[1].early:
+            former = self._network.instances[before[0].instance].reader
+        with super()._entry(at, former) as entry:
+            yield entry
+
+    def _meet(self, at: PortRef, program: Program) -> None:
+        former, join = self.former(at), self.joins[at]
+        if former is None:
+            super()._meet(at, program)
+            self.made.append(join.links[-1])
+            return
+        found = former[1].link(AttachType.XDP)
+        assert join.edge is not None and former[1].edge is not None
+        if found is not None and former[1].edge.hook == join.edge.hook:
+            self._turning(found, program, former[0] != at)
+            self._pins.again(join.pin(at, AttachType.XDP), found)
+            join.links.append(found)
+        else:
+            self.later.append((at, _again(program)))
+
     def _turning(self, link: Link, program: Program, moves: bool = False) -> None:
-        self.turns.append((link, Program(os.dup(program.fd), program.name, program.kind), moves))
+        self.turns.append((link, _again(program), moves))
 
     def _leaving(self, at: PortRef) -> Program:
         if self.former(at) is None:
@@ -90,7 +116,7 @@ class Beside(Wiring):
     def bare(self, at: PortRef) -> None:
         """The device of a port had an egress at its hook, and has none any more: packets of the new wiring pass it."""
         former, way, instance = self.former(at), self._way(at), self.instances[at.instance]
-        link = None if former is None else _link(former[1], Direction.EGRESS)
+        link = None if former is None else former[1].link(Direction.EGRESS)
         if link is not None and way is not None and (not instance.has_egress or self.joins[at].shared):
             with edges.turning(way, None, self._nobody(instance)) as turning:
                 self._turning(link, turning)
@@ -110,8 +136,11 @@ class Beside(Wiring):
     def turn(self) -> None:
         """Let packets begin in the new wiring: hooks first, so that what comes to one is known there."""
         done: list[tuple[Link, Program]] = []
-        hooks = [one for one in self.turns if one[0].info().attach_type == Direction.EGRESS]
-        entries = [one for one in self.turns if one not in hooks]
+        sorts = {id(one): one[0].info().attach_type for one in self.turns}
+        hooks = [one for one in self.turns if sorts[id(one)] == Direction.EGRESS]
+        # Who reads notes knows both wirings before notes of the new one are written.
+        entries = sorted((one for one in self.turns if one not in hooks),
+                         key=lambda one: sorts[id(one)] == AttachType.XDP)
         moved = [at for at, former in self.heirs.items() if at != former and self.joins[at].absence is None]
 
         def turn(turns: Iterable[tuple[Link, Program, bool]]) -> None:
@@ -134,9 +163,26 @@ class Beside(Wiring):
                 grace.wait()
                 self.part(self.heirs[at] for at in moved)
             turn(one for one in entries if not one[2])
+            for at, program in self.later:
+                self._meet_now(at, program, undo)
             undo.pop_all()
         for _, former in done:
             former.close()
+
+    def _meet_now(self, at: PortRef, program: Program, undo: ExitStack) -> None:
+        """Meet a device at XDP that was not, or was otherwise; for a moment its packets are met at tcx."""
+        former, join = self.former(at), self.joins[at]
+        assert former is not None and former[1].edge is not None
+        before = former[1].link(AttachType.XDP)
+        if before is not None:
+            self.spare.append(Program.from_id(before.info().program_id))
+            undo.callback(self._network._meet, former[0], self.spare[-1])
+            self._pins.unpin(former[1].pin(former[0], AttachType.XDP))
+            former[1].links.remove(before)
+            before.close()
+        super()._meet(at, program)
+        undo.callback(self._pins.unpin, join.pin(at, AttachType.XDP))
+        undo.callback(join.links[-1].close)
 
     def _reach(self, at: PortRef, undo: ExitStack) -> None:
         """In the old wiring, too, lead what is sent to the port of a device to come to the device."""
@@ -166,17 +212,21 @@ class Beside(Wiring):
     def settle(self) -> None:
         """Nobody walks in the old wiring any more: let hooks forget it."""
         for at, link in self.hooks:
-            with super()._leaving(at) as leaving:
-                _update(link, leaving)
+            egress = link.info().attach_type == Direction.EGRESS
+            with super()._leaving(at) if egress else super()._entry(at) as simple:
+                _update(link, simple)
 
     def close(self) -> None:
         for _, program, _ in self.turns:
             program.close()
-        self.turns.clear()
+        for program in (*(program for _, program in self.later), *self.spare):
+            program.close()
+        for kept in (self.turns, self.later, self.spare):
+            kept.clear()
 
 
-def _link(join: Join, direction: Direction) -> Link | None:
-    return next((link for link in join.links if link.info().attach_type == direction), None)
+def _again(program: Program) -> Program:
+    return Program(os.dup(program.fd), program.name, program.kind)
 
 
 def _update(link: Link, program: Program) -> None:

@@ -46,8 +46,9 @@ from ..kernel.netlink import Request
 from ..language.addresses import mac_address, mac_text
 from ..language.queues import Queues
 from . import queues
-from .attachments import Device, Share, Tap, Veth
+from .attachments import Attachment, Device, Share, Tap, Veth
 from .edges import Edge
+from .hooks import Hook, settled
 from .joins import Join, Ours, PortRef
 from .removal import Removal, any_group, attempt
 
@@ -100,14 +101,14 @@ class Devices:
                     there = interfaces.find(self.netlink, edge.index)
                     if there is None:
                         raise KernelError(errno.ENODEV, "attach", f"device {edge.index}")
-                    join.edge = self.edge(there, edge.peer)
+                    join.edge = self.edge(there, edge.peer, edge.hook)
 
     def _meant(self, join: Join) -> Interface:
         """The device of the host that a join is for; whether it has to be made promiscuous stands in `ours`."""
         what = join.attachment
         assert isinstance(what, Device | Share)
         found = self.found(what)
-        join.edge = self.edge(found, isinstance(what, Device))
+        join.edge = self.edge(found, isinstance(what, Device), _wanted(what))
         wants = not isinstance(what, Share) or not what.macs
         join.ours = replace(join.ours, promiscuous=wants and not found.promiscuous)
         return found
@@ -132,7 +133,8 @@ class Devices:
                 for at, failure in failures.items():
                     if failure is None:
                         peer = not self._is_here(opened[at])
-                        wanted[at].edge = Edge(chosen[at], peer, self._mtu(wanted[at]))
+                        wanted[at].edge = Edge(chosen[at], peer, self._mtu(wanted[at]),
+                                               settled(_wanted(wanted[at].attachment), "veth"))
                 waiting = [at for at, failure in failures.items() if failure is not None]
                 for at in waiting:
                     failure = failures[at]
@@ -197,7 +199,7 @@ class Devices:
         else:
             raise KernelError(errno.EEXIST, "attach", f"{at}: no free interface index in {ATTEMPTS} attempts")
         self.taps[index] = made                             # until it is in our group it goes with its descriptor
-        join.edge = Edge(index, False, self._mtu(join))
+        join.edge = Edge(index, False, self._mtu(join), settled(_wanted(tap), "tun"))
         self._silence(tap.name)
         self.netlink.submit(interfaces.change(index, mtu=self._mtu(join), group=self.group, alias=self._alias(at)))
         if tap.persistent:
@@ -218,12 +220,12 @@ class Devices:
             raise ValueError(f"{len(every) or 'no'} devices in the switching namespace are {what}")
         return every[0]
 
-    def edge(self, found: Interface, peer: bool = True) -> Edge:
+    def edge(self, found: Interface, peer: bool = True, hook: str = Hook.TC) -> Edge:
         """How a device is sent to: to the other end at once if that is in another namespace and nothing on the way
         wants to see the packet, neither a queueing discipline nor an egress program."""
         peer = (peer and found.kind == "veth" and found.apart and found.queueing in ("noqueue", "noop", "")
                 and not interfaces.classified(self.netlink, found.index) and not self._egress(found.index))
-        return Edge(found.index, peer, found.mtu)
+        return Edge(found.index, peer, found.mtu, settled(Hook(hook), found.kind))
 
     def _egress(self, index: int) -> bool:
         """Whether somebody else has a program at the egress hook."""
@@ -290,10 +292,10 @@ class Devices:
         match was, wanted:
             case Veth(), Veth():
                 self._refurnish(was, wanted, index, (self._mtu(former), self._mtu(join)))
-                join.edge = replace(former.edge, mtu=self._mtu(join))
+                join.edge = replace(former.edge, mtu=self._mtu(join), hook=settled(_wanted(wanted), "veth"))
             case Tap(), Tap():
                 self.netlink.submit(interfaces.change(index, mtu=self._mtu(join)))
-                join.edge = replace(former.edge, mtu=self._mtu(join))
+                join.edge = replace(former.edge, mtu=self._mtu(join), hook=settled(_wanted(wanted), "tun"))
             case (Device() | Share()), (Device() | Share()):
                 join.ours = Ours()
                 self._take(join, self._meant(join))
@@ -417,6 +419,10 @@ class Devices:
         with self.namespace.entered() if self.namespace is not None else contextlib.nullcontext(), \
                 contextlib.suppress(FileNotFoundError):
             Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
+
+
+def _wanted(what: Attachment | None) -> Hook:
+    return Hook(getattr(what, "hook", Hook.TC))
 
 
 def _routes(veth: Veth) -> dict[str, str]:

@@ -51,6 +51,7 @@ from ..kernel.assembler import (
     R9,
     R10,
     Helper,
+    Instruction,
     Label,
     Line,
     Register,
@@ -73,6 +74,7 @@ from ..kernel.btf import Types
 from ..language.ports import MOST as PORTS
 from ..language.verdicts import Dropped
 from .counters import Total
+from .hooks import Hook, hook
 from .storm import CHEAPER
 
 LENGTH, MARK, TOKEN, CB, CLASS = 0, 8, 44, 48, 72
@@ -83,7 +85,8 @@ TAIL_CALLS = 33
 WIRE_BITS, INGRESS_FLAG = 24, 1
 FROM_PYTHON = 1 << WIRE_BITS - 1        # in the mark: the frame came from Python, and brings no metadata
 SEGMENTS = 1                    # BPF_MTU_CHK_SEGS: what an aggregate will be cut into counts, not the aggregate
-BLANKS = 0x7d1a2b3c, 0x7d4c5e6f     # stand for what differs from network to network: what remains is assembled once
+# They stand for what differs from network to network: what remains is assembled once.
+BLANKS = 0x7d1a2b3c, 0x7d4c5e6f, 0x7d2b6e31, 0x7d5a1c47
 SHAPES = 4096
 Lines = list[Line]
 Shape = ParamSpec("Shape")
@@ -101,12 +104,17 @@ class Edge:
     """A device, by its interface index in the switching namespace.
 
     `peer`: packets may be handed to the other end of a veth; they are if that is in another namespace and nothing would
-    be left out by it.  What `Network.attach` answers says whether they are, and the device's `mtu` (0 for unlimited).
+    be left out by it.  `hook` is where its packets are met.  What `Network.attach` answers says what became of both,
+    and the device's `mtu` (0 for unlimited).
     """
 
     index: int
     peer: bool = True
     mtu: int = 0
+    hook: str = Hook.TC
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hook", hook(self.hook))
 
 
 @dataclass(frozen=True)
@@ -142,26 +150,26 @@ class Count:
         return [self.array, self.account]
 
 
-def counted(number: int, label: str = "counted", array: int = 0) -> list[Line]:
-    """Add one packet to a number.  R6 holds the context; R0 to R5 are lost.
+def counted(number: int, label: str = "counted", array: int = 0, length: Instruction | None = None) -> list[Line]:
+    """Add one packet to a number.  R6 holds the context, or `length` loads R2; R0 to R5 are lost.
 
     Who counts in two places gives the second a label; `array` is the place of the map among the program's.
     """
     if number < 0:
         return []
     at = 16 * number
-    return [*_value(array), jump_if(R0, "==", 0, label), *_add(at, 1), load(R2, R6, LENGTH, 4),
+    return [*value(array), jump_if(R0, "==", 0, label), *_add(at, 1), length or load(R2, R6, LENGTH, 4),
             *_add(at + 8, R2), Label(label)]
 
 
 def total(number: Total, by: int = 1) -> list[Line]:
     """Add one to a number of the account, or so many."""
-    return [*_value(1), jump_if(R0, "==", 0, f"total{number}"), *_add(8 * number, by), Label(f"total{number}")]
+    return [*value(1), jump_if(R0, "==", 0, f"total{number}"), *_add(8 * number, by), Label(f"total{number}")]
 
 
 def lost(reason: Dropped) -> list[Line]:
     """Add a drop of the fabric."""
-    return [*_value(1), jump_if(R0, "==", 0, f"lost{reason}"), *_add(8 * reason, 1), Label(f"lost{reason}")]
+    return [*value(1), jump_if(R0, "==", 0, f"lost{reason}"), *_add(8 * reason, 1), Label(f"lost{reason}")]
 
 
 def dropped(reason: Dropped) -> list[Line]:
@@ -169,7 +177,7 @@ def dropped(reason: Dropped) -> list[Line]:
     return [*lost(reason), leave(DROP)]
 
 
-def _value(array: int) -> list[Line]:
+def value(array: int) -> list[Line]:
     """R0 = the only value of the map in that place, this CPU's."""
     return [store(R10, -8, 0), map_index(R1, array), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP)]
 
@@ -375,7 +383,7 @@ def _flood(ports: int, sets: bool) -> tuple[bytes, bytes, bytes]:
     each = types.prototype(number, [("index", types.integer("u64", 8)), ("frame", types.pointer(0))])
     body = _clone(ports)
     whole = assemble(
-        move(R6, R1), *total(Total.FLOODS), *_says(BLANKS[0]), *_value(3),
+        move(R6, R1), *total(Total.FLOODS), *_says(BLANKS[0]), *value(3),
         jump_if(R0, "==", 0, "end"), store(R10, FRAME + ACCOUNT, R0), store(R10, FRAME + PACKET, R6),
         call(Helper.CLOCK), store(R10, FRAME + NOW, R0),
         load(R8, R6, CB, 4), load(R2, R6, MARK, 4), store(R10, FRAME + MARKED, R2),
@@ -426,7 +434,7 @@ def _clone(ports: int) -> list[Line]:
         load(R2, R9, 8, 4), jump_if(R2, "!=", 0, "here"), jump_if(R0, "s>=", 0, "skip"),
         jump_if(R0, "==", DOWN, "skip"), jump("refused"),
         Label("here"), jump_if(R0, "!=", 0, "refused"),
-        *_value(0), jump_if(R0, "==", 0, "skip"), compute(R8, "<<", 2), compute(R0, "+", R8),
+        *value(0), jump_if(R0, "==", 0, "skip"), compute(R8, "<<", 2), compute(R0, "+", R8),
         load(R2, R9, 8, 4), compute(R2, "-", 1), compute(R2, "&", 1), compute(R2, "<<", 5), compute(R0, "+", R2),
         *_add(16, 1), load(R2, R6, LENGTH, 4), *_add(24, R2), jump("skip"),
         Label("wired"), jump_if(R5, "!=", 0, "storm"),
@@ -445,16 +453,17 @@ def begin(port: int) -> list[Line]:
 
 
 def loaded(name: str, code: bytes, maps: list[Map], types: bytes = b"", functions: bytes = b"",
-           blanks: Sequence[int] = ()) -> Program:
+           blanks: Sequence[int] = (), kind: ProgramKind = ProgramKind.SCHED_CLS) -> Program:
     """The program, in the kernel; `map_index` counts the maps.  `blanks` fill those in the code."""
-    for blank, value in zip(BLANKS, blanks, strict=False):
-        code = code.replace(blank.to_bytes(4, "little"), value.to_bytes(4, "little"))
-    spec = ProgramSpec(name[:15], ProgramKind.SCHED_CLS, code, "Dual BSD/GPL", types, functions,
-                       expected_attach_type=AttachType.TCX_INGRESS)
+    for blank, number in zip(BLANKS, blanks, strict=False):
+        code = code.replace(blank.to_bytes(4, "little"), number.to_bytes(4, "little"))
+    attach = AttachType.XDP if kind == ProgramKind.XDP else AttachType.TCX_INGRESS
+    spec = ProgramSpec(name[:15], kind, code, "Dual BSD/GPL", types, functions, expected_attach_type=attach)
     return Program.load(spec, maps)
 
 
 __all__ = [
     "MOST_HOPS", "PORTS", "Count", "Crossing", "Door", "Edge", "Way", "again", "arrive", "begin", "counted", "dropped",
     "enter", "entry", "fits", "flood", "hop", "leaving", "loaded", "lost", "output", "passed", "total", "turning",
+    "value",
 ]

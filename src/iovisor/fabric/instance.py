@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Self
 
 from ..compiler.cache import Cache
-from ..kernel import MapFlag, MapKind, MapSpec, Program
+from ..kernel import Map, MapFlag, MapKind, MapSpec, Program
 from ..language.function import Function
 from ..language.ports import Ports
 from ..language.tables import Home, TableSpec
@@ -32,6 +32,8 @@ from ..targets.bpf_loaded import BpfLoaded
 from ..targets.homes import KernelHome
 from . import recorders
 from .counters import Counters
+from .early import PINS as EARLY_PINS
+from .early import Early, Reader, token_of
 from .edges import Door, Way
 from .pins import WIRING, PinnedLoaded, Pins, Unpinned, pin_of, wiring_pin
 from .recorders import Watcher
@@ -65,6 +67,7 @@ class Instance:
             self.taps: dict[str, Program] = {}              # by stage, what stands in its door for them
             self.closed = False
             self.flooded = 0                                # ports the flood program walks
+            self.early: Early | None = None                 # what meets packets at XDP, if a device wants that
             self.entrances: dict[int, int] = {}             # by port, the wire that leads to it from Python
             self.exits: dict[int, int] = {}                 # by port, the wire that leads out of it
             self.settle()
@@ -85,25 +88,59 @@ class Instance:
                 self.loaded.slots.store(self.loaded.behind(stage).to_bytes(4, "little"), program)
                 program = self.taps[stage]
             self.loaded.slots.store(door.to_bytes(4, "little"), program)
+        if self.early is not None:
+            self.early.settle()
 
     @contextmanager
     def renewing(self, inline: Sequence[int] = ()) -> Iterator[None]:
         """Load programs anew, and put them behind the doors at the end; if anything fails, the former stand there."""
-        for program in self.loaded.programs.values():
-            _ = program.fd                                  # from now on not only the doors keep it
-        former = self.loaded.renewed()
+        former: list[tuple[BpfLoaded, dict[str, Program]]] = []
         try:
+            for one in self._both:
+                for program in one.programs.values():
+                    _ = program.fd                          # from now on not only the doors keep it
+                former.append((one, one.renewed()))
             yield
             self.settle(inline)
         except BaseException:
-            fresh, self.loaded.programs = self.loaded.programs, former
-            if former:
+            fresh = [program for one, _ in former for program in one.programs.values()]
+            for one, programs in former:
+                one.programs = programs
+            if all(one.programs for one in self._both):
                 self.settle(inline)
-            for program in fresh.values():
+            for program in fresh:
                 program.close()
             raise
-        for program in former.values():
-            program.close()
+        for _, programs in former:
+            for program in programs.values():
+                program.close()
+
+    @property
+    def _both(self) -> list[BpfLoaded]:
+        """What is loaded, at TC and at XDP."""
+        return [self.loaded, *([self.early] if self.early is not None else [])]
+
+    def rise(self, account: Map, secret: int, soft: bool) -> Early:
+        """Let devices be met at XDP; who calls this leads its ports (`Early.lead_only`).  Errors as of `Early`."""
+        if self.early is None:
+            self.early = Early(self.loaded, self.pins, self.cache, self.versions, self.counters.array, account, secret,
+                               soft)
+        self.early.bear(soft)
+        return self.early
+
+    def sink(self) -> None:
+        """No device is met at XDP any more."""
+        if self.early is not None:
+            self.early.end()
+            self.early = None
+
+    @property
+    def reader(self) -> Reader | None:
+        """Of the notes of what was met at XDP."""
+        if self.early is None:
+            return None
+        return Reader(self.loaded.slots, self.loaded.bases[INGRESS], self.loaded.maps["@drops"], self.early.secret,
+                      self.token)
 
     def door(self, stage: str) -> Door:
         """The way in to a stage."""
@@ -116,7 +153,7 @@ class Instance:
     @property
     def token(self) -> int:
         """Tells its wiring from the one before: 1 to 0xffff."""
-        return self.versions.get(WIRING, 0) % 0xffff + 1
+        return token_of(self.versions)
 
     def exit(self, port: int, stage: str = INGRESS) -> Door:
         """The way of what a stage forwards to a port."""
@@ -175,6 +212,8 @@ class Instance:
 
         The slot written last is the one packets come through, so that none sees half of a join.
         """
+        if self.early is not None:
+            self.early.lead(port, onward is not None)
         if onward is None:
             for stage in self.loaded.bases:
                 self._store(stage, port, None)
@@ -255,7 +294,8 @@ class Instance:
 
     def rest(self) -> None:
         """Give back the descriptors of what stays without them."""
-        self.loaded.rest()
+        for one in self._both:
+            one.rest()
         self.members.rest()
         self.counters.array.rest()
 
@@ -273,6 +313,9 @@ class Instance:
             fresh.members = undo.enter_context(
                 self.pins.map(wiring_pin("members", fresh.versions), self.members.spec))
             fresh.flooded, fresh.taps, fresh.loaded.watches = 0, {}, {}
+            if self.early is not None:
+                fresh.early = self.early.beside(fresh.loaded, fresh.versions)
+                undo.callback(fresh.early.end)
             recorders.arm(fresh)
             undo.pop_all()
         return fresh
@@ -286,13 +329,15 @@ class Instance:
         for found in (*self.loaded.watches.values(), *self.taps.values()):
             found.close()
         self.loaded.retreat()
+        self.sink()
         self.members.close()
         for name in ("next", "members"):
             self.pins.unpin(wiring_pin(name, self.versions))
 
     def prune(self) -> None:
         """Forget pins of tables and wirings that were replaced, or were to be."""
-        self.pins.prune_former(self.versions, self.function.tables)
+        wiring = ("next", "members", *(EARLY_PINS if self.early is not None else ()))
+        self.pins.prune_former(self.versions, self.function.tables, wiring)
 
     def hold_counters(self) -> None:
         """Hold what it has counted, whatever happens to the programs."""
@@ -308,6 +353,8 @@ class Instance:
         self.retire([])
         for found in (*self.loaded.watches.values(), *self.taps.values()):
             found.close()
+        if self.early is not None:
+            self.early.close()
         self.loaded.close()
         self.counters.array.close()
         self.members.close()

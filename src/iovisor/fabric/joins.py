@@ -4,10 +4,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ..kernel import Direction, Link
+from ..kernel import AttachType, Direction, Link
 from .attachments import Attachment, Share
 from .counters import Traffic
 from .edges import Edge
+from .hooks import Hook
+
+#: In the order in which a port that is shut is taken from its device.
+HOOKS: tuple[int, ...] = (AttachType.XDP, Direction.INGRESS, Direction.EGRESS)
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,19 @@ class Join:
     generation: int = 0                                     # the revision that led it as it is, 0 for none
     bank: int = 0                                           # of the port's counters
 
-    def pin(self, at: PortRef, direction: Direction) -> str:
-        """The name of the pin of its link."""
+    def pin(self, at: PortRef, direction: int) -> str:
+        """The name of the pin of its link at one of `HOOKS`."""
+        direction = AttachType(direction) if direction == AttachType.XDP else Direction(direction)
         return f"{at} {direction.name}" + (f" {self.generation}" if self.generation else "")
+
+    def link(self, direction: int) -> Link | None:
+        """What is attached at one of `HOOKS`."""
+        return next((link for link in self.links if link.info().attach_type == direction), None)
+
+    @property
+    def early(self) -> bool:
+        """Whether packets are met at XDP."""
+        return self.edge is not None and self.edge.hook != Hook.TC
 
     @property
     def inline(self) -> bool:

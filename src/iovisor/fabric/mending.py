@@ -160,7 +160,7 @@ class Mending:
             if device is None:
                 self._leave(at, join, device)
                 continue
-            join.edge = network._devices.edge(device, join.edge.peer) if not join.shared else join.edge
+            join.edge = network._devices.edge(device, join.edge.peer, join.edge.hook) if not join.shared else join.edge
             network._open(at, hooks)
         network._devices.sweep({join.edge.index for join in network.joins.values() if join.edge is not None}
                                | {network._around.index})

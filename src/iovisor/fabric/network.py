@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..compiler.cache import Cache
-from ..kernel import Direction, NetworkNamespace, Tap, rcu
+from ..kernel import AttachType, NetworkNamespace, Tap, rcu
 from ..language.function import Function
 from ..language.packet import Packet
 from ..targets.bpf_loaded import RING
@@ -40,7 +40,7 @@ from .balance import retire
 from .edges import Edge
 from .images import Images
 from .instance import INGRESS, Instance
-from .joins import Join, PortRef
+from .joins import HOOKS, Join, PortRef
 from .mending import EdgeChange, Mending
 from .observed import FABRIC, Observed
 from .pins import WIRING, Place, Unpinned, folder_of
@@ -469,14 +469,15 @@ class Network(Observed):
             around, marked = self._around.index, {id(join) for join in passing}
             kept, standing = self._account.kept, {at: join for at, join in self.joins.items() if id(join) not in marked}
             self._place.write({
-                **adoption.describe(self.name, self.generation, around, self._devices, kept, standing, self.instances),
+                **adoption.describe(self.name, self.generation, self.secret, around, self._devices, kept, standing,
+                                    self.instances),
                 "passing": adoption.passing(passing)})
 
     def _restore(self, document: Any) -> None:
         """Make the network what the document says: every slot is written anew, under the packets' feet."""
         assert self._place is not None
         self.joins |= adoption.joins(document)
-        self.generation = document["generation"]
+        self.generation, self.secret = document["generation"], document.get("secret", self.secret)
         self._devices.group = self._around.group = document["group"]
         self._devices.mtu = document["mtu"]
         self._account.kept |= document["kept"]
@@ -503,7 +504,8 @@ class Network(Observed):
         self._devices.remove(adoption.passed(document, self.joins), self.joins.values())
         for instance in self.instances.values():
             instance.prune()
-        links = {join.pin(at, direction) for at, join in self.joins.items() if join.edge for direction in Direction}
+        links = {join.pin(at, direction) for at, join in self.joins.items() if join.edge for direction in HOOKS
+                 if join.early or direction != AttachType.XDP}
         folders = {folder_of(name, instance.born) for name, instance in self.instances.items()}
         self._place.prune({"account", "copies", "wires", "again", *links, *folders})
 

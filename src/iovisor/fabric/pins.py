@@ -93,12 +93,16 @@ class Pins:
             found.close()
             unpin(path)
         made = Link.tcx(program, index, direction, namespace=namespace, expected_revision=revision)
+        self.keep_link(name, made)
+        return made
+
+    def keep_link(self, name: str, made: Link) -> None:
+        """Pin a new link; if that fails it is closed."""
         try:
-            made.pin(path)
+            made.pin(self._path(name))
         except BaseException:
             made.close()
             raise
-        return made
 
     def found(self, name: str, index: int) -> Link | None:
         """The link pinned under a name, if it is of this device."""
@@ -119,11 +123,12 @@ class Pins:
     def unpin(self, name: str) -> None:
         unpin(self._path(name))
 
-    def prune_former(self, versions: dict[str, int], tables: Iterable[str]) -> None:
-        """Forget what of an instance was replaced, or was to be: tables and wirings."""
+    def prune_former(self, versions: dict[str, int], tables: Iterable[str], wiring: Iterable[str]) -> None:
+        """Forget what of an instance was replaced, or was to be: tables and wirings, of which these maps are kept."""
         kept = {self._path(pin_of(name, versions)) for name in tables}
-        kept |= {self._path(wiring_pin(name, versions)) for name in ("next", "members")}
-        for path in [path for sort in ("table-*", "next*", "members*") for path in self.folder.glob(sort)]:
+        kept |= {self._path(wiring_pin(name, versions)) for name in wiring}
+        sorts = ("table-*", "next*", "members*", "early*", "context*")
+        for path in [path for sort in sorts for path in self.folder.glob(sort)]:
             if path not in kept:
                 _remove(path)
 
@@ -156,8 +161,14 @@ class Unpinned(Pins):
     def rename(self, former: str, name: str) -> None:
         pass
 
-    def prune_former(self, versions: dict[str, int], tables: Iterable[str]) -> None:
+    def prune_former(self, versions: dict[str, int], tables: Iterable[str], wiring: Iterable[str]) -> None:
         pass
+
+    def keep_link(self, name: str, made: Link) -> None:
+        pass
+
+    def found(self, name: str, index: int) -> Link | None:
+        return None
 
     def again(self, name: str, link: Link) -> None:
         pass

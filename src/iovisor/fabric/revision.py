@@ -33,14 +33,14 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..kernel import Direction, KernelError, rcu
+from ..kernel import AttachType, Direction, KernelError, rcu
 from ..language.function import Function
 from . import edges, grace, upgrade
 from .attachments import Attachment, Tap, Veth
 from .beside import Beside
 from .conversion import Conversion
 from .instance import INGRESS, Instance
-from .joins import Join, PortRef
+from .joins import HOOKS, Join, PortRef
 
 if TYPE_CHECKING:
     from .network import Network
@@ -244,7 +244,7 @@ def _unmade(beside: Beside) -> None:
         link.close()
     for at, join in beside.joins.items():
         if join.edge is not None and join.generation == beside.generation:
-            for direction in Direction:
+            for direction in HOOKS:
                 beside._pins.unpin(join.pin(at, direction))
 
 
@@ -293,15 +293,16 @@ def _take_down(network: Network, beside: Beside, formers: list[Instance], gone: 
         except (KernelError, ValueError) as error:
             failures.append(error)
     kept = {id(link) for join in network.joins.values() for link in join.links}
-    left = {(at, Direction(link.info().attach_type)): link
+    left = {(at, link.info().attach_type): link
             for at, join in old_joins.items() for link in join.links if id(link) not in kept}
 
-    def part(direction: Direction) -> None:
+    def part(direction: int) -> None:
         for at, join in old_joins.items():
             if join.edge is not None:
                 network._pins.unpin(join.pin(at, direction))
             if (at, direction) in left:
                 left[at, direction].close()
+    part(AttachType.XDP)                        # before who reads its notes
     part(Direction.INGRESS)
     grace.wait()
     with step():                                # if not, what is still on its way around is dropped, and counted
@@ -327,6 +328,7 @@ def _take_down(network: Network, beside: Beside, formers: list[Instance], gone: 
     for instance in gone:
         with step():
             network._close(instance)
+    network._sink()
     network._keep()
     if failures:
         raise failures[0]

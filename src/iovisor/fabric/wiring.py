@@ -7,17 +7,20 @@ mend it after a crash.
 from __future__ import annotations
 
 import errno
+import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 
-from ..kernel import BpfError, Direction, Link, NetworkNamespace, Program, rcu
-from . import edges, grace, shares
+from ..kernel import AttachType, BpfError, Direction, Link, NetworkNamespace, Program, interfaces, rcu
+from . import early, edges, grace, shares
 from .attachments import Device, Share
 from .counters import Account, Traffic, number
 from .devices import Devices
 from .edges import Count, Crossing
+from .hooks import SOFT, Hook
 from .instance import EGRESS, INGRESS, Instance
-from .joins import Join, PortRef
+from .joins import HOOKS, Join, PortRef
 from .pins import Pins, Unpinned
 from .recirculation import Recirculation, onward_of, start_of
 from .removal import Removal
@@ -33,6 +36,7 @@ class Wiring:
         self.instances: dict[str, Instance] = {}
         self.joins: dict[PortRef, Join] = {}
         self.generation = 0                                 # how many revisions there have been
+        self.secret = secrets.randbits(64) | 1              # see early.py
         self._leaving_ports: set[str] | None = set()               # whose devices are about to be others'
         self._touched: set[Instance] = set()                # what may have descriptors to give back
         with ExitStack() as undo:
@@ -105,6 +109,7 @@ class Wiring:
                     received, sent = self._passed(at, join)
                     self._account.kept["received"] += received.packets
                     self._account.kept["sent"] += sent.packets
+            self._sink()
             self._devices.remove(gone.values(), self.joins.values(), removal)
 
     def _shut(self, at: PortRef) -> None:
@@ -115,12 +120,16 @@ class Wiring:
         instance.lead(at.port, None)
         hooks = [link for link in join.links
                  if instance.has_egress and link.info().attach_type == Direction.EGRESS]
-        for link in join.links:
-            if link not in hooks:
-                link.close()
+        gone = [(link.info().attach_type, link) for link in join.links if link not in hooks]
+        for direction in HOOKS[:2]:             # at XDP first: what is passed there is for who stands at tcx
+            for sort, link in gone:
+                if sort == direction:
+                    link.close()
+            if join.edge is not None:
+                self._pins.unpin(join.pin(at, direction))
+        for _, link in gone:
+            link.close()
         join.links[:] = hooks
-        if join.edge is not None:
-            self._pins.unpin(join.pin(at, Direction.INGRESS))
 
     def _unhook(self, at: PortRef) -> None:
         """Take away what stands at the egress hook of a port that is shut, once no copy is on its way there."""
@@ -155,14 +164,58 @@ class Wiring:
                     with self._leaving(at) as leaving:
                         join.links.append(self._tcx(at, leaving, join.edge.index, Direction.EGRESS))
                 self._copy_to(at)
-            door, count = instance.door(INGRESS), self._received(at)
-            if isinstance(join.attachment, Device):
-                claim = Claim(self.name, str(at), self._devices.group)
-                with claim.map() as said, edges.entry(at.port, door, count, said) as entry:
+            if join.early:
+                self._rise(instance, join.edge.index)
+            with self._entry(at) as entry:
+                if isinstance(join.attachment, Device):
+                    claim = Claim(self.name, str(at), self._devices.group)
                     join.links.append(self._claim(at, claim, entry, join.edge.index))
-            else:
-                with edges.entry(at.port, door, count) as entry:
+                else:
                     join.links.append(self._tcx(at, entry, join.edge.index, Direction.INGRESS))
+            if join.early and instance.early is not None:
+                with instance.early.entry(at.port, number(at.port, join.bank)) as entry:
+                    self._meet(at, entry)
+
+    def _rise(self, instance: Instance, index: int) -> None:
+        """Let an instance meet packets of a device at XDP."""
+        there, first = interfaces.find(self._devices.netlink, index), instance.early is None
+        risen = instance.rise(self._account.array, self.secret, there is not None and there.kind in SOFT)
+        if first:
+            risen.lead_only([at.port for at, join in self.joins.items()
+                             if at.instance == instance.name and join.absence is None])
+
+    def _sink(self) -> None:
+        """Instances of which no device is met at XDP need not be there."""
+        needed = {at.instance for at, join in self.joins.items() if join.early}
+        for name, instance in self.instances.items():
+            if name not in needed:
+                instance.sink()
+
+    @contextmanager
+    def _entry(self, at: PortRef, former: early.Reader | None = None) -> Iterator[Program]:
+        """What stands at tcx ingress of a port's device; `former` reads notes of the wiring before."""
+        instance, join = self.instances[at.instance], self.joins[at]
+        readers = [reader for reader in (instance.reader if join.early else None, former) if reader is not None]
+        door, count, claim = instance.door(INGRESS), self._received(at), Claim(self.name, str(at), self._devices.group)
+        with claim.map() if isinstance(join.attachment, Device) else nullcontext() as said:
+            with early.entry(at.port, door, count, readers, said) if readers else \
+                    edges.entry(at.port, door, count, said) as entry:
+                yield entry
+
+    def _meet(self, at: PortRef, program: Program) -> None:
+        """Attach at XDP."""
+        join = self.joins[at]
+        assert join.edge is not None
+        pin = join.pin(at, AttachType.XDP)
+        found = self._pins.found(pin, join.edge.index)
+        if found is None:
+            self._pins.unpin(pin)
+            found, mode = early.attach(program, join.edge.index, Hook(join.edge.hook), self.namespace)
+            self._pins.keep_link(pin, found)
+            join.edge = replace(join.edge, hook=mode)
+        else:
+            found.update(program)
+        join.links.append(found)
 
     def _queue_again(self, name: str) -> None:
         """Give the devices of an instance the queues that it wants now, and lead packets into them."""

@@ -79,8 +79,9 @@ counters to zero.
 
 A client behind a filter that drops an answer to nothing it sent waits for ever: allow its prefix.  A SYN with a second
 VLAN tag is not challenged.  What has an address that can be forged past the challenge (answers, UDP) is limited by rate
-alone, and a flood of many sources pushes meters out, which begin full again.  The fabric attaches it at TC; the program
-for XDP is there for those who attach it themselves.
+alone, and a flood of many sources pushes meters out, which begin full again.  Attached with
+`hook: xdp` at the outside, it drops before the kernel makes anything of a packet (see docs/edges.md); an aggregate of
+TCP segments counts as one packet there.
 """
 # Why it is written so.
 #

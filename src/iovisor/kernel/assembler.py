@@ -80,6 +80,7 @@ class Helper(IntEnum):
     PACKET_LOAD = 26
     XDP_ADJUST_HEAD = 44
     REDIRECT_MAP = 51
+    XDP_ADJUST_META = 54
     RING_OUTPUT = 130
     RING_RESERVE = 131
     RING_SUBMIT = 132
@@ -88,6 +89,7 @@ class Helper(IntEnum):
     CLOCK_COARSE = 160
     CHECK_MTU = 163
     LOOP = 181
+    XDP_LOAD = 189
 
 
 @dataclass(frozen=True, slots=True)

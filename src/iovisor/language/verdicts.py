@@ -73,6 +73,7 @@ class Dropped(IntEnum):
     TOO_LONG = 10       # longer than the device's MTU allows
     FOREIGN = 11        # not from a MAC, or in a VLAN, that the port's share of the device has
     STORM = 12          # the network has flooded too much: a loop
+    NOTELESS = 13       # met its function at XDP, and its device has no room for where it goes on
 
 
 _NAMES = frozenset(Dropped)

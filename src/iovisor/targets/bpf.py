@@ -12,7 +12,7 @@ platform's maps, named with an `@`:
                 instance share it, one behind the other
     @watch      program array: a slot a kind of verdict, for who watches; nothing but a place in the code otherwise
     @events     ring buffer to Python
-    @context    XDP only: what travels with a packet, one per CPU
+    @context    XDP only: what travels with a packet, one per CPU: {u16 port, u16 argument, u32}, 16 bytes of metadata
 
 A helper is a call of its number.  Helpers that take a length or an offset get one hidden from LLVM and then masked, so
 that the verifier knows the range it needs.
@@ -34,6 +34,7 @@ MAP_BY_INDEX, VALUE_BY_INDEX = 5, 6         # BPF_PSEUDO_MAP_IDX, BPF_PSEUDO_MAP
 BARE = 1                                    # flag in @config: return the verdict itself, for tests
 WATCH = 2                                   # flag in @config: let @watch see each verdict, and end the packet
 FLOOD_SLOT = 256                            # of the slots of a stage, behind the ports
+HOST_SLOT = 257                             # XDP: what is for the host leaves by a slot, too
 DIRECT = 4                                  # ports whose slots are jumped to directly: see `Bpf.end`
 REASONS = 256                               # counted in @drops, 8 bytes each; behind them what is no drop:
 HANDED, PUNTED, COPIED, ENDS = 256, 257, 258, 259       # packets for the host, and for Python; copies made
@@ -55,7 +56,7 @@ class Bpf(Target):
     attributes = 'nounwind "no-builtins" "no-jump-tables"="true"'
     load_bytes: ClassVar[int]
     frame_limits: ClassVar[tuple[int, ...]] = (SINGLE,)
-    watches: ClassVar[bool] = False
+    ways: ClassVar[int] = FLOOD_SLOT + 1        # slots of the first stage
     some_word: ClassVar[int]                    # of the context, a number of any value
     data_words: ClassVar[tuple[int, int]]       # where the context holds the packet's two ends
 
@@ -409,15 +410,12 @@ class Bpf(Target):
         emit.label(special)
         # Hidden, and used nowhere else, or the verdict is put together before the branch, mostly for nothing.
         shown = emit.value(f'call i32 asm sideeffect "", "=r,0"(i32 {verdict})')
-        if self.watches:
-            watch = emit.name("watch")
-            emit.split(emit.value(f"icmp ne i64 {emit.value(f'and i64 {flags}, {BARE}')}, 0"), bare, watch)
-            emit.label(watch)
-            sort, what = emit.value(f"lshr i32 {shown}, 16"), emit.value(f"and i32 {shown}, 65535")
-            self.watched(emit, sort, what)
-            self.end(emit, sort, what, passed, dropped)
-        else:
-            emit.jump(bare)
+        watch = emit.name("watch")
+        emit.split(emit.value(f"icmp ne i64 {emit.value(f'and i64 {flags}, {BARE}')}, 0"), bare, watch)
+        emit.label(watch)
+        sort, what = emit.value(f"lshr i32 {shown}, 16"), emit.value(f"and i32 {shown}, 65535")
+        self.watched(emit, sort, what)
+        self.end(emit, sort, what, passed, dropped)
         emit.label(bare)
         self.report(emit)
         emit.emit(f"ret i32 {shown}")
@@ -436,6 +434,7 @@ class Bpf(Target):
         emit.emit(f"switch i32 {kind}, label {end} [ i32 1, label {host} i32 2, label {forward} i32 3, label {flood} "
                   f"i32 4, label {punted} ]")
         emit.label(host)
+        self.hand_over(emit)
         self.count_drop(emit, str(HANDED))
         emit.emit(f"ret i32 {passed}")
         if punted != end:
@@ -469,6 +468,9 @@ class Bpf(Target):
         first = emit.value(f"load i32, ptr {emit.offset(self.pseudo(emit, VALUE_BY_INDEX, '@config'), 4)}")
         number = emit.value(f"add i32 {first}, {slot}")
         emit.emit(f"call i64 inttoptr (i64 {TAIL_CALL} to ptr)(ptr %ctx, ptr {array}, i32 {number})")
+
+    def hand_over(self, emit: Emitter) -> None:
+        """Before a packet goes to the host."""
 
     def watched(self, emit: Emitter, kind: str, argument: str) -> None:
         """To whoever watches what becomes of packets; falls through if nobody does.  The verdict in two i32."""

@@ -8,6 +8,8 @@ loaded against them.  No compilation happens here, so the second instance of a k
 
     first stage: a slot a port, FLOOD_SLOT | second stage: a slot a port | ... | a *door* a stage | one behind it
 
+At XDP the first stage has HOST_SLOT as well.
+
 A stage finds its part by the number in its configuration, which the verifier folds.  Doors are for those who lead
 packets here: they hold the stage's own program, so a new one takes over by one slot write.  Who stands in a door to
 look at what comes in goes on to the slot behind it.
@@ -47,7 +49,7 @@ from ..language.machine import Machine
 from ..language.packet import Packet
 from ..language.tables import Home, TableSpec
 from ..language.verdicts import PUNT_KIND, Verdict
-from .bpf import BARE, COPIED, ENDS, EVENT_HEADER, FLOOD_SLOT, HANDED, PUNTED, TOLD, WATCH, Bpf
+from .bpf import BARE, COPIED, ENDS, EVENT_HEADER, HANDED, PUNTED, TOLD, WATCH, Bpf
 from .homes import KernelHome
 from .tc import Tc
 from .verifier import refused
@@ -96,7 +98,7 @@ class BpfLoaded:
         family, self.kind, self.attach = KINDS[target]
         self.compiled: dict[str, Compiled] = {
             entry: compile(type(function), family(cpu, level), entry, cache) for entry in self.stages.values()}
-        self.bases, self.doors, self.size = slots(list(self.stages), function.spec().port_count)
+        self.bases, self.doors, self.size = slots(list(self.stages), function.spec().port_count, family.ways)
         self.homes: dict[str, KernelHome] = {}
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
@@ -296,11 +298,12 @@ class BpfLoaded:
         self.close()
 
 
-def slots(stages: Sequence[str], ports: int) -> tuple[dict[str, int], dict[str, int], int]:
-    """Where in the program array the slots of each stage begin, where its door is, and how many slots there are."""
+def slots(stages: Sequence[str], ports: int, first: int) -> tuple[dict[str, int], dict[str, int], int]:
+    """Where in the program array the slots of each stage begin, where its door is, and how many slots there are; the
+    first stage has so many."""
     bases, end = {}, 0
     for stage in stages:
-        bases[stage], end = end, end + (ports if end else FLOOD_SLOT + 1)
+        bases[stage], end = end, end + (ports if end else first)
     return bases, {stage: end + number for number, stage in enumerate(stages)}, end + 2 * len(stages)
 
 

@@ -45,7 +45,6 @@ class Tc(Bpf):
     context = ("__sk_buff", 192 * 8)
     load_bytes = LOAD_BYTES
     frame_limits = (SINGLE, AGGREGATE)
-    watches = True
     some_word = 0
     data_words = DATA, DATA_END
 

@@ -6,7 +6,8 @@ frames. Programs that resize or retag take the tag out at the beginning, keep it
 they leave; only tagged frames pay.
 
 Everything is linear here, and there are no partial checksums a program could know of, so `rewrite` is arithmetic.  XDP
-has no room for context between programs: a per-CPU entry (`@context`) carries port and metadata.
+has no room for context between programs: a per-CPU entry (`@context`) carries port and metadata, and the argument of a
+verdict to whoever needs it there.
 """
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from ..compiler.target import lowers
 from ..language.packet import TPIDS
 from ..language.verdicts import Dropped
 from . import lowering
-from .bpf import LOOKUP, MAP_BY_INDEX, Bpf
+from .bpf import HOST_SLOT, LOOKUP, MAP_BY_INDEX, TAIL_CALL, Bpf
 
 ADJUST_HEAD, ADJUST_TAIL, LOAD_BYTES = 44, 65, 189
 TAG_AT = 12             # where the outer tag lies in the bytes
@@ -34,6 +35,7 @@ class Xdp(Bpf):
     section = "xdp"
     context = ("xdp_md", 24 * 8)
     load_bytes = LOAD_BYTES
+    ways = HOST_SLOT + 1
     some_word = 12
     data_words = 0, 4
 
@@ -47,10 +49,9 @@ class Xdp(Bpf):
             for n in ir.walk(emit.program))
         self.front = any(emit.places[view][0] + first < TAG_AT for view, first in _fields(emit))
         self.seen: str = ""
+        self.zero = ""                              # a slot for the key of the context
         if emit.operations & {"port", "meta", "punt", "notify"}:
-            zero = emit.slot("i32")
-            emit.emit(f"store i32 0, ptr {zero}")
-            self.seen = emit.helper(LOOKUP, "ptr", f"ptr {self.pseudo(emit, MAP_BY_INDEX, '@context')}", f"ptr {zero}")
+            self.seen = self._context(emit)
             missing, found = emit.name("missing"), emit.name("found")
             emit.split(emit.value(f"icmp eq ptr {self.seen}, null"), missing, found)
             emit.label(missing)
@@ -62,6 +63,11 @@ class Xdp(Bpf):
         if emit.operations & {"parse", "peek", "load", "sum", "length", "tagged", "tci", "tpid", "punt",
                               "notify"} or self.lifted:
             self._lift(emit)
+
+    def _context(self, emit: Emitter) -> str:
+        self.zero = self.zero or emit.slot("i32")
+        emit.emit(f"store i32 0, ptr {self.zero}")
+        return emit.helper(LOOKUP, "ptr", f"ptr {self.pseudo(emit, MAP_BY_INDEX, '@context')}", f"ptr {self.zero}")
 
     def _lift(self, emit: Emitter) -> None:
         """Find the tag; take it out where the program needs it gone."""
@@ -386,6 +392,20 @@ class Xdp(Bpf):
     def leave_by(self, emit: Emitter, port: str) -> None:
         if self.seen:
             emit.emit(f"store i16 {emit.value(f'trunc i32 {port} to i16')}, ptr {self.seen}, align 4")
+
+    def flood_to(self, emit: Emitter, number: str) -> None:
+        found = self._context(emit)
+        with emit.when(emit.value(f"icmp ne ptr {found}, null")):
+            cut = emit.value(f"trunc i32 {number} to i16")
+            emit.emit(f"store volatile i16 {cut}, ptr {emit.offset(found, 2)}, align 2")
+
+    def hand_over(self, emit: Emitter) -> None:
+        self.onward(emit, str(HOST_SLOT))
+
+    def watched(self, emit: Emitter, kind: str, argument: str) -> None:
+        self.flood_to(emit, argument)
+        array = self.pseudo(emit, MAP_BY_INDEX, "@watch")
+        emit.emit(f"call i64 inttoptr (i64 {TAIL_CALL} to ptr)(ptr %ctx, ptr {array}, i32 {kind})")
 
     def _put_back(self, emit: Emitter) -> None:
         """The tag returns to its bytes, in every packet that goes on."""
