@@ -17,6 +17,8 @@ import pytest
 
 from iovisor.fabric import Edge, Network
 from iovisor.functions.dhcp6 import Dhcp6
+from iovisor.functions.dhcp6_relay import Dhcp6Relay
+from iovisor.functions.router import Router
 from iovisor.functions.switch import Switch
 from iovisor.testing import Host, Lab
 from iovisor.wire.dhcp6 import Dhcp6Type
@@ -132,6 +134,32 @@ def test_it_is_a_station(lab: Lab) -> None:
         assert a.ping("2001:db8:1::2", six=True) == a.ping("fe80::ff:fe00:d6%eth0", six=True) == 3
         told = a.run([program("ndisc6"), "-1", "2001:db8:1::2", "eth0"]).stdout
         assert "Target link-layer address: 02:00:00:00:00:D6" in told
+
+
+def test_through_a_relay_agent(lab: Lab, script: Path) -> None:
+    """a ── lan ── router ── far ── dhcp6, and an agent on lan."""
+    (a,) = hosts(lab, "a")
+    with Network("lan", namespace=lab.namespace) as net:
+        dhcp = Dhcp6(server="2001:db8:2::2", mac=MAC, subnets=[SUBNET, {"prefix": "2001:db8:2::/64"}])
+        net.add("lan", Switch())
+        net.add("far", Switch())
+        net.add("dhcp", dhcp)
+        net.add("relay", Dhcp6Relay(address="2001:db8:1::3", mac="02:00:00:00:00:d3", servers=["2001:db8:2::2"],
+                                    gateway="2001:db8:1::1", interface="lan"))
+        net.add("router", Router(interfaces={
+            0: {"mac": "02:00:00:00:00:e0", "addresses": ["2001:db8:1::1/64"]},
+            1: {"mac": "02:00:00:00:00:e1", "addresses": ["2001:db8:2::1/64"]}}))
+        for one, other in (("lan:9", "relay:lan"), ("lan:8", "router:0"), ("router:1", "far:8"), ("far:9", "dhcp:lan")):
+            net.link(one, other)
+        net.attach_all({"lan:0": Edge(a.index)})
+        with served(net):
+            client = Dhclient(a, script)
+            said = client.run("-1")
+            (lease,) = dhcp.show()
+            assert f"IAADDR {lease['address']}" in said and lease["address"].startswith("2001:db8:1::1")
+            assert (lease["mac"], lease["state"]) == ("02:00:00:00:00:01", "bound")
+            client.run("-r")
+            assert until(lambda: dhcp.show()[0]["state"] == "free")
 
 
 def dhcpcd(host: Host, script: Path, *settings: str) -> str:

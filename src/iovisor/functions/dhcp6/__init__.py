@@ -80,7 +80,7 @@ They outlive the process, and so do leases.
 
 | reason | the packet |
 |---|---|
-| `NOT_DHCP` | is neither for this server nor DHCP, neighbor solicitation or ping |
+| `NOT_DHCP` | is neither for this server nor DHCP, neighbor solicitation or ping; or belongs to a VLAN |
 | `MALFORMED` | contradicts itself |
 
 ## Actions
@@ -167,7 +167,7 @@ class Dhcp6(Function):
 
     def ingress(self, pkt: Packet) -> Verdict:
         eth = pkt.parse(Ethernet)
-        require(eth.type == EtherType.IPV6, Reason.NOT_DHCP)
+        require(eth.type == EtherType.IPV6 and not pkt.tagged, Reason.NOT_DHCP)
         ip = pkt.parse(IPv6)
         require(is_sane(ip) and ip.length <= len(pkt) - 54, Reason.MALFORMED)
         own = link_local(self.config.mac)
@@ -175,7 +175,7 @@ class Dhcp6(Function):
         require(eth.dst == self.config.mac or (not mine and eth.dst == multicast_mac(ip.dst)), Reason.NOT_DHCP)
         if ip.next == IpProtocol.ICMP6:
             icmp = pkt.peek(Icmp6)
-            if icmp is None:
+            if icmp is None or ip.length < Icmp6.size:
                 return drop(Reason.MALFORMED)
             if icmp.type == Icmp6Type.NEIGHBOR_SOLICITATION:
                 require(is_located(pkt, eth, ip, self.config.mac, own, self.config.server), Reason.NOT_DHCP)
