@@ -17,6 +17,7 @@ from iovisor.language import (
     ConfigError,
     Endpoint,
     Packet,
+    Segment,
     Surroundings,
     drop,
     forward,
@@ -25,7 +26,7 @@ from iovisor.language import (
     punt,
 )
 from iovisor.testing import Agreement, Arrival, agree, traffic
-from iovisor.testing.packets import Frame, arp, describe, ethernet, icmp, icmp6, ipv4, ipv6, udp
+from iovisor.testing.packets import Frame, arp, describe, ethernet, icmp, icmp6, ipv4, ipv6, tcp, udp
 from iovisor.wire import dns as wire
 from iovisor.wire.arp import ArpOperation
 from iovisor.wire.dns import Code, Malformed, Type
@@ -338,6 +339,20 @@ def test_every_target_agrees(nightly: bool) -> None:
     with Agreement(lambda: Dns(**CONFIG, **FORWARDER)) as found:
         found.run([Arrival(bytes(frame)) for frame, _ in frames()])
         found.run(traffic(seed=3, count=20_000 if nightly else 300, ports=1))
+
+
+def test_segments_go_to_the_stack() -> None:
+    """Those for port 53, and those of the forwarder to a port of ours."""
+    passed = Dns(**CONFIG, **FORWARDER)
+    to4, to6 = LINK / ipv4(src="10.0.0.1", dst="10.0.0.53"), LINK / ipv6(src="2001:db8::1", dst="2001:db8::53")
+    back = LINK / ipv4(src="192.0.2.1", dst="10.0.0.53")
+    arrivals = [(to4 / tcp(src=4_000, dst=53, flags=2), True), (to6 / tcp(src=4_000, dst=53, flags=2), True),
+                (to4 / tcp(src=4_000, dst=54), False), (to6 / tcp(src=53, dst=40_000), False),
+                (to4 / tcp(src=53, dst=40_000), False), (back / tcp(src=53, dst=40_000), True),
+                (back / tcp(src=53, dst=1_000), False), (back / tcp(src=54, dst=40_000), False)]
+    for frame, wanted in arrivals:
+        assert repr(passed.run(Packet(bytes(frame)))) == repr(punt(Segment()) if wanted else drop(Reason.NOT_DNS))
+    agree(lambda: Dns(**CONFIG, **FORWARDER), [Arrival(bytes(frame)) for frame, _ in arrivals])
 
 
 def test_without_ipv6_it_agrees() -> None:

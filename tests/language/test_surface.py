@@ -32,7 +32,7 @@ def test_importing_the_language_takes_little() -> None:
     ours = {name for name in found if name.startswith("iovisor")}
     assert ours == {"iovisor", "iovisor.language"} | {f"iovisor.language.{name}" for name in (
         "addresses", "component", "configuration", "errors", "function", "integers", "layout", "machine", "migration",
-        "packet", "ports", "queues", "surroundings", "tables", "verdicts")}
+        "packet", "ports", "queues", "streams", "surroundings", "tables", "verdicts")}
     assert len(found - base) - len(ours) <= 50, "the standard library's share"
 
 

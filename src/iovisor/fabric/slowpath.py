@@ -25,7 +25,7 @@ ring has one of two sizes, for a single frame or for an aggregate of 64 kB, so t
 frame that is longer still only the beginning comes; it is enough to learn from, but it cannot go back: one that is
 returned ends here, counted as `cut`.
 
-Whoever serves a network also calls what its functions declare with `@every`.
+Whoever serves a network also calls what its functions declare with `@every`, and gives those that `@serves` a stack.
 """
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from ..language.function import Function
 from ..language.packet import Packet
 from ..targets.bpf_loaded import event_was_cut, event_was_told, parse_event
 from .allowance import Allowance
 from .instance import Instance
+from .stack import Stack
 
 AT_ONCE = 64            # handlers of a function that wait at a time
 PATIENCE = 30.0         # seconds one may take
@@ -82,11 +84,13 @@ class SlowPath:
         loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
         tasks: dict[Instance, set[asyncio.Task[None]]] = {}
         timers: dict[Function, list[asyncio.Task[None]]] = {}
+        stacks: dict[Function, Stack] = {}
         try:
             while True:
                 self._changed.clear()
                 instances = list(self._instances())
                 self._wind(timers, instances)
+                self._connect(stacks, instances)
                 self._waits, busy, begun = False, False, loop.time()
                 for instance in instances:
                     waiting = tasks.setdefault(instance, set())
@@ -109,6 +113,8 @@ class SlowPath:
             self._changed = None
             for task in [task for groups in (tasks, timers) for group in groups.values() for task in group]:
                 task.cancel()
+            await asyncio.gather(*self._connect(stacks, []), return_exceptions=True)
+            await asyncio.sleep(0)                              # transports give back their sockets
 
     def _turn(self, instance: Instance, most: int) -> Iterator[bytes]:
         """What a ring has for one turn."""
@@ -134,6 +140,17 @@ class SlowPath:
         for function in present.keys() - timers.keys():
             timers[function] = [asyncio.create_task(self._tick(present[function], name, seconds))
                                 for name, seconds in function.spec().timers.items()]
+
+    def _connect(self, stacks: dict[Function, Stack], instances: list[Instance]) -> list[asyncio.Task[None]]:
+        """Give stacks to functions that came, take them from functions that went; what ends of these."""
+        present = {instance.function: instance for instance in instances if instance.function.spec().servers}
+        ending: list[asyncio.Task[None]] = []
+        for gone in stacks.keys() - present.keys():
+            gone.stack = None
+            ending += stacks.pop(gone).close()
+        for function in present.keys() - stacks.keys():
+            function.stack = stacks[function] = Stack(function, partial(self._failed, present[function]))
+        return ending
 
     async def _readable(self, loop: asyncio.AbstractEventLoop, instances: list[Instance]) -> None:
         """Wait until a ring has something to read, or instances change."""

@@ -43,13 +43,14 @@ from .programs import (
 )
 from .ring import RingBuffer, ring_spec
 from .tap import Tap
+from .tun import Tun
 
 __all__ = [
     "AttachType", "Attachments", "BpfError", "Btf", "Capability", "Descriptor", "Direction", "Event",
     "Feature", "FeatureMissing", "KernelError", "Link", "LinkInfo", "Map", "MapFlag", "MapKind", "MapSpec",
     "Monitor", "Netlink", "NetlinkError", "NetworkNamespace", "Program", "ProgramFlag", "ProgramInfo",
     "ProgramKind", "ProgramSpec", "Request", "RingBuffer", "SocketBuffer", "Tap", "TestRun", "Topic",
-    "Types", "Update", "VerifierRejection", "XdpMode", "addresses", "assembler", "attached", "available",
+    "Tun", "Types", "Update", "VerifierRejection", "XdpMode", "addresses", "assembler", "attached", "available",
     "filesystem", "interfaces", "neighbours", "offloads", "possible_cpus", "queueing", "rcu", "require", "ring_spec",
     "routes", "statistics_enabled", "temporary", "unpin", "xdp_context",
 ]

@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 import struct
-from typing import Self
+from typing import ClassVar, Self
 
 from .descriptor import Descriptor
 from .errors import KernelError
@@ -19,7 +19,7 @@ from .namespaces import NetworkNamespace
 
 _SET_INTERFACE, _SET_PERSISTENT, _SET_INDEX = 0x400454CA, 0x400454CB, 0x400454DA
 _SET_OFFLOADS = 0x400454D0
-_TAP, _NO_INFORMATION, _HEADERS = 0x0002, 0x1000, 0x4000
+_NO_INFORMATION, _HEADERS = 0x1000, 0x4000
 _CHECKSUM_AND_SEGMENTATION = 0x01 | 0x02 | 0x04 | 0x08      # of TCP over IPv4 and IPv6, with ECN
 _LARGEST = (1 << 16) + 32
 
@@ -28,6 +28,7 @@ class Tap(Descriptor):
     """An open TAP device, down at first. `name` is its interface's."""
 
     __slots__ = ("name",)
+    kind: ClassVar[int] = 0x0002
 
     def __init__(self, fd: int, name: str) -> None:
         """Take over `fd`, which must be a TAP device."""
@@ -61,7 +62,8 @@ class Tap(Descriptor):
             try:
                 if index:
                     fcntl.ioctl(fd, _SET_INDEX, struct.pack("=I", index))
-                request = struct.pack("=16sH22x", name.encode(), _TAP | _NO_INFORMATION | (_HEADERS if headers else 0))
+                flags = cls.kind | _NO_INFORMATION | (_HEADERS if headers else 0)
+                request = struct.pack("=16sH22x", name.encode(), flags)
                 given = fcntl.ioctl(fd, _SET_INTERFACE, request)
                 if headers:
                     fcntl.ioctl(fd, _SET_OFFLOADS, _CHECKSUM_AND_SEGMENTATION)

@@ -2,8 +2,8 @@
 
 Plain Python, on any system, without LLVM and without root.  Run a function here, debug it, test it; the compiler
 makes the same source fast.  The modules, in the order they build on each other: `integers`, `layout` (headers and
-records), `packet`, `verdicts`, `tables`, `ports`, `queues`, `surroundings`, `configuration`, `component`,
-`migration`, `function`; `machine` is time, hash and chance.
+records), `packet`, `verdicts`, `tables`, `ports`, `queues`, `streams`, `surroundings`, `configuration`,
+`component`, `migration`, `function`; `machine` is time, hash and chance.
 """
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ from .migration import migrates, reverts
 from .packet import Packet
 from .ports import Port, Ports, PortSet, ports
 from .queues import Queue, Queues
+from .streams import Segment, Stack, serves
 from .surroundings import Endpoint, Surroundings
 from .tables import Array, Count, Counter, Hash, Lpm, Lru, Table, table
 from .verdicts import FLOOD, HOST, Dropped, Reasons, Verdict, drop, flood, forward, punt, require
@@ -78,11 +79,11 @@ __all__ = [
     "FLOOD", "HOST", "MICROSECOND", "MILLISECOND", "SECOND", "Array", "Checksum", "Clock", "Component", "Config",
     "ConfigError", "Count", "Counter", "DeclarationError", "Dropped", "Endpoint", "Function", "FunctionSpec",
     "GuardedField", "Hash", "Header", "LanguageError", "Layout", "Lpm", "Lru", "Metadata", "Packet", "Port",
-    "PortSet", "Ports", "Prefix", "Queue", "Queues", "Reasons", "Record", "Reject", "StaleView", "Surroundings",
-    "Table", "UInt", "Verdict", "action", "auto", "bitrate", "data_rate", "data_rate_text", "drop", "duration",
-    "duration_text", "every", "flood", "forward", "handles", "hash", "inline", "instant", "ipv4", "ipv4_address",
-    "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text", "migrates", "now", "ports",
-    "prefix", "punt", "random", "require", "reverts", "table", "time",
+    "PortSet", "Ports", "Prefix", "Queue", "Queues", "Reasons", "Record", "Reject", "Segment", "Stack", "StaleView",
+    "Surroundings", "Table", "UInt", "Verdict", "action", "auto", "bitrate", "data_rate", "data_rate_text", "drop",
+    "duration", "duration_text", "every", "flood", "forward", "handles", "hash", "inline", "instant", "ipv4",
+    "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text", "migrates",
+    "now", "ports", "prefix", "punt", "random", "require", "reverts", "serves", "table", "time",
     "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "u10", "u11", "u12", "u13", "u14", "u15", "u16", "u20",
     "u24", "u28", "u32", "u40", "u48", "u56", "u64", "u96", "u128",
 ]

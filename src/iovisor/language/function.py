@@ -2,8 +2,8 @@
 
 The data path is `ingress(self, pkt)` and what it calls: the language.  The control path is ordinary Python: a typed
 `config`, `configure(old, new)` that writes only what differs, `@handles(Event)` for punted packets, `@every(seconds)`,
-and `@action` for commands.  CLI, API and documentation are derived from these declarations, so that a new function
-is one new file.
+`@serves(port)` for who connects, and `@action` for commands.  CLI, API and documentation are derived from these
+declarations, so that a new function is one new file.
 
 The class is the *kind*: it compiles once per target.  An instance owns a configuration and tables; where the tables
 live can change (`place`), what they mean cannot.
@@ -29,6 +29,7 @@ from .layout import Record
 from .packet import Packet
 from .ports import MOST, Family, Ports, PortSet, is_port
 from .queues import Queues
+from .streams import Segment, Stack
 from .tables import TABLES, Declared, Home, PythonHome, Table, TableSpec, declare
 from .verdicts import DROP_KIND, FLOOD_KIND, PUNT_KIND, Dropped, Reasons, Verdict, drop
 
@@ -49,6 +50,7 @@ class FunctionSpec:
     actions: dict[str, str]
     timers: dict[str, float]
     parts: dict[str, Component] = field(default_factory=dict)
+    servers: dict[int, str] = field(default_factory=dict)
 
     @property
     def port_sets(self) -> str | None:
@@ -121,6 +123,7 @@ class Function:
         self.drops: dict[int, int] = {}
         self.outbox: list[tuple[int, bytes]] = []
         self.post: Callable[[int, bytes, int], None] | None = None
+        self.stack: Stack | None = None
         self.configure(None, config)
 
     # -- what an author writes -----------------------------------------------------------------------------------
@@ -188,6 +191,11 @@ class Function:
             move(described.spec, described.home, home)
             described.home = home
             described._wrote()
+
+    def segment(self, event: Segment, packet: Packet) -> None:
+        """A TCP segment for this host: for its stack, if it has one; see `serves`."""
+        if self.stack is not None:
+            self.stack.receive(packet)
 
     def method(self, name: str) -> Callable[..., Any]:
         """A handler, action or timer by its name in the spec: `part.method` is one of a component's."""
@@ -272,10 +280,13 @@ def _specify(cls: type[Function]) -> FunctionSpec:
     for name, part in parts.items():
         methods |= _methods(type(part), f"{name}.")
     handlers = {m.__handles__: n for n, m in methods.items() if hasattr(m, "__handles__")}
+    servers = {m.__serves__: n for n, m in methods.items() if hasattr(m, "__serves__")}
+    if servers:
+        handlers[Segment] = "segment"
     return FunctionSpec(
         cls.__name__, config, tables, numbers, _reasons(cls, parts), tuple(handlers), handlers,
         {n: (m.__doc__ or "").strip() for n, m in methods.items() if hasattr(m, "__action__")},
-        {n: m.__every__ for n, m in methods.items() if hasattr(m, "__every__")}, parts)
+        {n: m.__every__ for n, m in methods.items() if hasattr(m, "__every__")}, parts, servers)
 
 
 def _methods(cls: type, prefix: str) -> dict[str, Any]:

@@ -167,6 +167,13 @@ def read_query(data: bytes) -> Query:
     return Query(number, flags, name, kind, class_, question, edns, version, room)
 
 
+def answers(message: bytes, query: Query) -> bool:
+    """Whether a message from elsewhere is an answer to a question that was passed on; its number is not looked at."""
+    start = HEADER.size
+    return (len(message) >= start and bool(message[2] & 0x80) and message[4:6] == b"\0\1"
+            and message[start:start + len(query.question)] == query.question)
+
+
 def write(query: Query, answer: Answer, recursion: bool) -> bytes:
     """The response; if it is larger than the asker takes, it has no records and is truncated (RFC 2181 section 9)."""
     flags = RESPONSE | query.flags & (15 << 11 | RECURSION_DESIRED | CHECKING) | answer.code & 15
@@ -185,5 +192,5 @@ def refusal(data: bytes, code: int) -> bytes:
     return HEADER.pack(number, RESPONSE | flags & (15 << 11 | RECURSION_DESIRED) | code, 0, 0, 0, 0)
 
 
-__all__ = ["Answer", "Code", "Malformed", "Name", "Query", "Record", "Type", "name_bytes", "name_text", "parse_name",
-           "read_name", "read_query", "refusal", "write"]
+__all__ = ["Answer", "Code", "Malformed", "Name", "Query", "Record", "Type", "answers", "name_bytes", "name_text",
+           "parse_name", "read_name", "read_query", "refusal", "write"]

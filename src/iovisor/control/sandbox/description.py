@@ -44,6 +44,8 @@ def describe(kind: type[Function]) -> Message:
     spec = kind.spec()
     if kind.queues is not Function.queues:
         raise DeclarationError(f"{kind.__name__} asks for queues, which only functions of the catalogue may")
+    if spec.servers:
+        raise DeclarationError(f"{kind.__name__} serves TCP, which only functions of the catalogue may")
     return {
         "name": kind.__name__, "documentation": inspect.cleandoc(vars(kind).get("__doc__") or ""),
         "ports": {name: port if isinstance(port, int) else [port.first, port.count] for name, port in
