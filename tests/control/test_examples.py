@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 
-from iovisor.kernel import Netlink, addresses, interfaces, routes
+from iovisor.kernel import Netlink, NetworkNamespace, Program, addresses, interfaces, routes
+from iovisor.kernel.assembler import R1, R2, R3, R4, R6, R10, Helper, Line, call, compute, jump_if, load, move
+from iovisor.kernel.programs import statistics_enabled
 from iovisor.model.reading import read
 from iovisor.testing.packets import ethernet, ipv4, tcp
 from tests.control.conftest import Platforms, apply
 from tests.fabric.hosts import FAR, Host, Place
 from tests.fabric.test_dhcp_clients import program
+from tests.fabric.test_early import counting
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -177,6 +180,22 @@ def test_a_campus(place: Places, platform: Platforms) -> None:
     assert not [frame for frame in recorder.captured() if b"shout" in frame]
 
 
+def blocked() -> list[Line]:
+    """Packets from 198.51.100.0/24 hit."""
+    return [move(R1, R6), move(R2, 26), move(R3, R10), compute(R3, "+", -8), move(R4, 4), call(Helper.PACKET_LOAD),
+            load(R2, R10, -8, 4), compute(R2, "&", 0xffffff, 32), jump_if(R2, "==", 0x6433c6, "hit")]
+
+
+@contextmanager
+def early(index: int, namespace: NetworkNamespace) -> Iterator[Program]:
+    """The XDP program of a device."""
+    with Netlink(namespace) as netlink:
+        there = interfaces.find(netlink, index)
+    assert there is not None and there.xdp_program
+    with Program.from_id(there.xdp_program) as program:
+        yield program
+
+
 def test_a_scrubber(place: Places, platform: Platforms) -> None:
     at = place(3)
     text, hosts = rebound((EXAMPLES / "ddos-scrubber.yaml").read_text(), at, eno2="203.0.113.1/24")
@@ -191,10 +210,14 @@ def test_a_scrubber(place: Places, platform: Platforms) -> None:
         assert heard(world, "203.0.113.10", 80) == b"page"
         for host in (server, probe):
             host.captured()
-        for number in range(1, 201):
-            world.socket.send(syn(f"198.51.100.{number}"))              # blocked
-            world.socket.send(syn(f"192.0.2.{number}"))                 # forged: nobody there proves anything
-        assert heard(world, "203.0.113.10", 80) == b"page"
+        with statistics_enabled(), early(world.device, at.switching) as program, \
+                counting(blocked(), world.device, at.switching) as came:
+            for number in range(1, 201):
+                world.socket.send(syn(f"198.51.100.{number}"))          # blocked
+                world.socket.send(syn(f"192.0.2.{number}"))             # forged: nobody there proves anything
+            assert heard(world, "203.0.113.10", 80) == b"page"
+            every, bad = came()
+            assert bad == 0 and every >= 200 and program.info().run_count >= 400 + every - 200, "they ended at XDP"
     drops, counts = here.call("edge", "scrubber", lambda running: (
         running.drops["scrub"], shown(running.instances["scrub"].function)))
     assert drops["BLOCKED"] == 200 and counts["answered"] >= 200

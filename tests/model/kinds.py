@@ -40,6 +40,9 @@ class Declared:
                 faults.append(Fault(("rules", number, "action"), "expected accept or drop"))
         return {name: config[name] for name in self.fields if name in config}, faults
 
+    def early(self, soft: bool) -> str:
+        return "it is a host" if self is DECLARED["host"] else "it has checksums" if soft and self.named == PAIR else ""
+
 
 PAIR = {"inside": 0, "outside": 1}
 DECLARED = {

@@ -24,9 +24,9 @@ functions:
   mine: rtt.py:RttMeter
 endpoints:
   web10: {netns: web10, mac: 02-AB-00-00-00-0A, address: 10.1.0.20/24, gateway: 10.1.0.1, labels: {tier: 010, on: yes}}
-  web9: {netns: web9, interface: eth0, addresses: ["2001:DB8:0::0:9/64"], gateways: ["2001:db8::1"]}
+  web9: {netns: web9, interface: eth0, hook: tc, addresses: ["2001:DB8:0::0:9/64"], gateways: ["2001:db8::1"]}
   wan: {device: eno2, vlan: 10}
-  dmz: {device: eno3, share: whole}
+  dmz: {device: eno3, share: whole, hook: xdp}
 links:
   - [lan:0x, web9]
   - [web10, lan]
@@ -49,6 +49,7 @@ functions:
 endpoints:
   dmz:
     device: eno3
+    hook: xdp
   wan:
     device: eno2
     share: vlan
@@ -133,7 +134,7 @@ def test_the_other_direction_is_the_same_path(data: Any) -> None:
 
 
 def test_warnings_do_not_refuse() -> None:
-    text = SHORT.replace("  - [lan:0x, web9]\n", "").replace("{device: eno3, share: whole}", "")
+    text = SHORT.replace("  - [lan:0x, web9]\n", "").replace("{device: eno3, share: whole, hook: xdp}", "")
     document, = load(text, "x.yaml", KINDS)
     assert [str(warning).splitlines()[0] for warning in document.warnings] == [
         "x.yaml:11:3: warning: endpoints.web9: nothing is linked to web9",

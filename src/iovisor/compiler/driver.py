@@ -92,16 +92,19 @@ def compile(kind: type[Function], target: Target, entry: str = "ingress", cache:
     code, btf, functions, lines = open_object(product.code, target.section) if target.section else whole
     floods = any(isinstance(node, ir.MakeVerdict) and node.kind == FLOOD_KIND for node in ir.walk(checked.program))
     image = Image(kind.__name__, entry, target.identity, code, maps, btf, functions, lines, product.assembly, floods,
-                  any(map(_sums, ir.walk(checked.program))))
+                  sums(checked))
     if cache is not None:
         cache.keep(kind, entry, target, image, Dependencies.of(builder))
     return Compiled(image, Timing(frontend, product.seconds, waiting), False)
 
 
-def _sums(node: ir.Node) -> bool:
-    """Whether it adjusts a checksum that covers more than a header."""
-    if not isinstance(node, ir.Call) or node.op != "rewrite":
-        return False
+def sums(checked: Checked) -> bool:
+    """Whether the program adjusts checksums that cover more than a header."""
+    found = (node for node in ir.walk(checked.program) if isinstance(node, ir.Call) and node.op == "rewrite")
+    return any(map(_covers, found))
+
+
+def _covers(node: ir.Call) -> bool:
     kind = node.args[0].type
     assert isinstance(kind, ir.View) and issubclass(kind.layout, Header)
     covered = kind.layout.coverage is not None and kind.layout.coverage.scope == "transport"

@@ -16,20 +16,21 @@ from ..model import Endpoint, Network
 
 def attachment(network: Network, name: str, one: Endpoint, seed: str) -> Attachment | None:
     """What the fabric attaches; None if the endpoint is open."""
-    mtu = one.mtu or network.mtu
+    mtu, hook = one.mtu or network.mtu, one.hook or "tc"
     if one.netns is not None:
         first, *rest = [*one.gateways, ""]
         routes = {"::/0" if ":" in other else "0.0.0.0/0": other for other in rest if other}
-        return Veth(one.netns, one.inside, one.mac or mac_of(seed, name), one.addresses, first, routes, mtu)
+        return Veth(one.netns, one.inside, one.mac or mac_of(seed, name), one.addresses, first, routes, mtu,
+                    hook=hook)
     if one.tap is not None:
-        return Tap(one.tap, mtu)
+        return Tap(one.tap, mtu, hook=hook)
     if one.device is None:
         return None
     if one.share == "mac":
         return Share(one.device, macs=[one.mac or mac_of(seed, name)])
     if one.share == "vlan":
         return Share(one.device, vlans=[one.vlan or 0], access=True)
-    return Device(one.device)
+    return Device(one.device, hook=hook)
 
 
 def mac_of(seed: str, endpoint: str) -> str:
@@ -39,7 +40,12 @@ def mac_of(seed: str, endpoint: str) -> str:
 
 
 def told(attached: Attachment) -> str:
-    """In words: `netns web1 eth0`."""
+    """In words: `netns web1 eth0`, `device eno2 at xdp`."""
+    hook = getattr(attached, "hook", "tc")
+    return _told(attached) + (f" at {hook}" if hook != "tc" else "")
+
+
+def _told(attached: Attachment) -> str:
     match attached:
         case Veth():
             return f"{attached.place} {attached.name}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import functions
+from ..fabric.early import why_not
 from ..language import Config, Function, Ports
 from ..model import Fault, Network, UnknownKind
 from . import completion, configured
@@ -43,6 +44,10 @@ class Kind:
     def configured(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[Fault]]:
         """The configuration in its normal form, and everything that is wrong with it."""
         return configured.normal(self.made.spec().config, config)
+
+    def early(self, soft: bool) -> str:
+        """Why it cannot meet packets at XDP, of a cable or TAP if that is `soft`; empty if it can."""
+        return why_not(self.made, soft)
 
     def config(self, config: Mapping[str, Any]) -> Config:
         """The configuration of a normal form."""

@@ -85,7 +85,8 @@ class Look:
 
     def endpoints(self) -> list[dict[str, Any]]:
         """What each is attached to, and whether it is there."""
-        counted, absent = self.ask(lambda running: (self._counted(running), set(running.absent)))
+        counted, absent, hooks = self.ask(lambda running: (self._counted(running), set(running.absent), {
+            at: join.edge.hook for at, join in running.joins.items() if join.early and join.edge is not None}))
         found = []
         for name, one in self.content.endpoints.items():
             at = self.lowered.places.get(name)
@@ -93,7 +94,8 @@ class Look:
             state = "unlinked" if at is None else "open" if not one.attachment else "up" if there else \
                 "waiting" if one.peer is not None and at not in self.lowered.shape.edges else "absent"
             found.append({"name": name, "port": self.port_name(at) if at else None,
-                          "attached": " ".join(held(one)).strip(), "state": state,
+                          "attached": " ".join([*held(one), *(["at", hooks[at]] if at in hooks else [])]).strip(),
+                          "state": state,
                           "addresses": list(one.addresses), "labels": one.labels, **(counted.get(at) or _nothing())})
         return found
 

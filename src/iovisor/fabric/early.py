@@ -34,9 +34,11 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Self
+from weakref import WeakKeyDictionary
 
 from ..compiler.cache import Cache
-from ..compiler.driver import compile
+from ..compiler.driver import analyse, compile, sums
+from ..compiler.errors import CompileError
 from ..kernel import BpfError, Link, Map, MapKind, MapSpec, NetworkNamespace, Program, ProgramKind
 from ..kernel.assembler import (
     R0,
@@ -62,6 +64,7 @@ from ..kernel.assembler import (
     tail_call,
 )
 from ..kernel.links import XdpMode
+from ..language.function import Function
 from ..language.verdicts import FLOOD_KIND, FORWARD_KIND, HOST_KIND, Dropped
 from ..targets.bpf import FLOOD_SLOT, HANDED, HOST_SLOT
 from ..targets.bpf_loaded import BpfLoaded
@@ -79,6 +82,7 @@ _SKB_META, _SKB_DATA = 140, 76
 _DROP, _PASS = 1, 2                     # of XDP
 _SECRET, _TOKEN, _FORMER = BLANKS[0] | BLANKS[1] << 32, BLANKS[2], BLANKS[3]
 PINS = ("early", "context")
+SUMS = "it adjusts checksums that the other end of a cable or TAP leaves to the device, which XDP does not see"
 
 
 class Early(BpfLoaded):
@@ -116,9 +120,7 @@ class Early(BpfLoaded):
     def bear(self, soft: bool) -> None:
         """Meet packets of a soft device, too, if it is one; ValueError if that cannot be."""
         if soft and self.compiled[INGRESS].image.sums:
-            raise ValueError(
-                f"{type(self.function).__name__} adjusts checksums that the other end of a cable or TAP leaves to the "
-                f"device, which cannot be seen at XDP: say {Hook.TC}")
+            raise ValueError(f"{type(self.function).__name__} cannot meet packets at XDP: {SUMS}")
         self.soft |= soft
 
     def settle(self) -> None:
@@ -192,6 +194,23 @@ class Early(BpfLoaded):
         """No device is met here any more."""
         self.close()
         self.forget()
+
+
+_refusals: WeakKeyDictionary[type[Function], dict[bool, str]] = WeakKeyDictionary()
+
+
+def why_not(kind: type[Function], soft: bool) -> str:
+    """Why functions of a kind cannot meet packets at XDP, of a soft device if it is one, as far as that is seen without
+    compiling or loading; empty if they can."""
+    known = _refusals.setdefault(kind, {})
+    if soft not in known:
+        try:
+            checked, _ = analyse(kind, INGRESS)
+            Xdp().accepts(checked.program)
+            known[soft] = SUMS if soft and sums(checked) else ""
+        except CompileError as error:
+            known[soft] = str(error)
+    return known[soft]
 
 
 def token_of(versions: dict[str, int]) -> int:

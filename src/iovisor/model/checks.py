@@ -6,14 +6,14 @@ counts as known.  A policy is refused rather than kept: one that is accepted and
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .errors import Path, alike, near
 from .holdings import Holders
 from .kinds import Kind, Kinds, UnknownKind, is_own
 from .paths import Paths
-from .references import natural
+from .references import hops, natural
 from .schema import ATTACHMENTS, INSIDE, Endpoint, Function, Network
 from .tree import Problems
 
@@ -49,6 +49,7 @@ def check(network: Network, problems: Problems, kinds: Kinds, doubtful: Collecti
         "labels": _ordered(network.labels), "functions": _ordered(functions), "endpoints": _ordered(endpoints),
         "links": links})
     if not problems.fatal:
+        _met(checked, problems, found)
         for name, fault in kinds.faults(checked):
             problems.add(("functions", name, "config", *fault.path), fault.what, fault.fix)
     return checked
@@ -110,7 +111,8 @@ def _endpoint(name: str, one: Endpoint, network: Network, problems: Problems) ->
         problems.add((*path, "mtu"), f"IPv6 needs an MTU of {SMALLEST_IPV6_MTU} at least, and {name} has "
                      f"{one.mtu or network.mtu}", "raise it, or use IPv4 only")
     return one.model_copy(update={
-        "share": None if one.share == "whole" else one.share, "labels": _ordered(one.labels),
+        "share": None if one.share == "whole" else one.share, "hook": one.hook if one.early else None,
+        "labels": _ordered(one.labels),
         "interface": None if one.interface == INSIDE else one.interface})
 
 
@@ -130,12 +132,30 @@ def _attachment(path: Path, one: Endpoint, problems: Problems) -> None:
     if one.vlan is not None and one.share not in (None, "vlan"):
         problems.add((*path, "vlan"), f"`vlan` goes with `share: vlan`, not with `share: {one.share}`",
                      "leave one of the two out", key=True)
+    if one.early and (not given or one.peer is not None):
+        problems.add((*path, "hook"), "`hook` goes with `netns`, `tap` or `device`", "leave it out", key=True)
+    if one.early and one.share in ("mac", "vlan"):
+        problems.add((*path, "hook"), "a share of a device has no XDP: the device is not this network's alone",
+                     "attach all of the device, or leave `hook` out")
     for field in ("mac", "addresses", "gateways") if one.peer is not None else ():
         if getattr(one, field):
             problems.add((*path, field), f"a gateway to another network has no `{field}`", "leave it out", key=True)
     if not given:
         problems.add(path, f"{path[-1]} is attached to nothing", "add `netns`, `tap`, `device` or `peer`", key=True,
                      warning=True)
+
+
+def _met(network: Network, problems: Problems, kinds: Mapping[str, Kind | None]) -> None:
+    """Whether the functions behind endpoints can meet packets where these say."""
+    for path in map(hops, network.links):
+        for end, beside in ((path[0], path[1]), (path[-1], path[-2])):
+            one, kind = network.endpoints.get(end.name), kinds.get(beside.name)
+            if one is None or kind is None or not one.early:
+                continue
+            why = kind.early(one.device is None)
+            if why:
+                problems.add(("endpoints", end.name, "hook"), f"{beside.name} cannot meet packets at XDP: {why}",
+                             "leave `hook` out: it meets them at tc")
 
 
 def _peers(network: Network, problems: Problems) -> None:

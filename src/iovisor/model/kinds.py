@@ -56,6 +56,9 @@ class Kind(Protocol):
         each value written in one way (`60s` is `1m`, MAC addresses are in lower case).  It is idempotent.
         """
 
+    def early(self, soft: bool) -> str:
+        """Why it cannot meet packets at XDP, of a cable or TAP if that is `soft`; empty if it can."""
+
 
 class Kinds(Protocol):
     """All kinds that documents may name."""

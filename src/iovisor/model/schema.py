@@ -184,6 +184,9 @@ class Endpoint(Part):
         default=None, description="How much of the device: all, the frames to and from `mac`, or those of `vlan`.")
     vlan: Annotated[int, Field(ge=1, le=4094)] | None = Field(
         default=None, description="The VLAN of a share of a device.")
+    hook: Literal["tc", "xdp", "xdp-native", "xdp-generic"] | None = Field(
+        default=None, description="Where the function that it is linked to meets its packets: at tc if not said, or "
+                                  "before it at xdp, by the driver where that harms nobody.")
     peer: Peer | None = Field(
         default=None, description="A gateway: the endpoint of another network, `tenant/network/endpoint`, that this is "
                                   "joined to while it names this one in return.")
@@ -197,6 +200,11 @@ class Endpoint(Part):
     def attachment(self) -> str:
         """`netns`, `tap`, `device` or `peer`; empty if it is open."""
         return next((name for name in ATTACHMENTS if getattr(self, name) is not None), "")
+
+    @property
+    def early(self) -> bool:
+        """Whether its packets are met at XDP."""
+        return self.hook not in (None, "tc")
 
     @property
     def inside(self) -> str:
