@@ -1,9 +1,9 @@
 """A stream of small packets made in the kernel, and the CPU time each costs until it is dropped at the far end.
 
-A program makes the packets (XDP live frames), writes each anew, because pages come back with what the path wrote into
-them, and sends them out of a workload's device; one at the other's drops and counts them.  What a packet costs is the
-time of the thread that makes them, which carries most of the way in its own soft interrupts, and of the CPU's
-ksoftirqd, by packets that arrived.  Nothing else is in it: no socket, no system call a packet.
+A program makes the packets (XDP live frames), writes their headers anew, because pages come back with what the path
+wrote into them, and sends them out of a workload's device; one at the other's drops and counts them.  What a packet
+costs is the time of the thread that makes them, which carries most of the way in its own soft interrupts, and of the
+CPU's ksoftirqd, by packets that arrived.  Nothing else is in it: no socket, no system call a packet.
 
 `stage` is where such a stream runs when it needs no hosts: two workloads and a place between them, where nobody speaks
 unasked.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,9 @@ from iovisor.kernel.assembler import (
     R1,
     R2,
     R3,
+    R4,
+    R5,
+    R6,
     R10,
     Helper,
     Label,
@@ -54,7 +57,7 @@ from iovisor.kernel.assembler import (
 )
 from iovisor.kernel.offloads import Offload
 
-PACKETS, BATCH = 100_000, 64
+PACKETS, BATCH, HEAD = 100_000, 64, 64
 DROP, XDP_ABORTED = 2, 0
 DATA, DATA_END = 0, 4
 
@@ -68,22 +71,33 @@ def ksoftirqd(cpu: int) -> Path:
 
 
 @dataclass
-class Stream:
-    """From one workload to another, whose device counts and drops."""
+class Generator:
+    """Frames out of a workload's device, as many as one likes."""
 
     sender: NetworkNamespace
     generator: Program
     index: int
-    counts: Map
+    steps: Map
     frame: bytes
 
-    def arrived(self) -> int:
-        return sum(int.from_bytes(value, "little") for value in self.counts.lookup_per_cpu(bytes(4)) or [])
+    def vary(self, mask: int) -> None:
+        """Of how many flows frames are, 2, 4, 8 ... less one: two bytes of them count up."""
+        self.steps.update(bytes(4), bytes(8) + mask.to_bytes(8, "little"))
 
     def send(self, packets: int = 1) -> None:
         with self.sender.entered():
             self.generator.send_live(self.frame, xdp_context(len(self.frame), self.index), packets,
                                      BATCH if packets > 1 else 0)
+
+
+@dataclass
+class Stream(Generator):
+    """From one workload to another, whose device counts and drops."""
+
+    counts: Map
+
+    def arrived(self) -> int:
+        return sum(int.from_bytes(value, "little") for value in self.counts.lookup_per_cpu(bytes(4)) or [])
 
     def ready(self, what: str) -> None:
         """Return once packets arrive: the kernel notices carriers, and a bridge its ports, in its own time."""
@@ -113,23 +127,34 @@ class Stream:
             return (spent() - before) / (last - count)
 
 
-def repeating(frame: bytes, out: int) -> list[Line]:
-    """A generator of one frame; it is written anew each time."""
-    writes = [line for place in range(0, len(frame), 4) for line in (
-        move(R3, int.from_bytes(frame[place:place + 4], "little", signed=True), 32),
-        store(R2, place, R3, len(frame[place:place + 4])))]
-    return [load(R2, R1, DATA, 4), load(R3, R1, DATA_END, 4), move(R0, R2), compute(R0, "+", len(frame)),
-            jump_if(R0, ">", R3, "short"), *writes, move(R1, out), move(R2, 0), call(Helper.REDIRECT), leave(),
+def lines(frame: bytes, out: int, varies: int) -> list[Line]:
+    """The program that makes a frame: its headers are written anew each time, and of `varies` what the steps say."""
+    head = frame[:HEAD]
+    writes = [line for place in range(0, len(head), 4) for line in (
+        move(R3, int.from_bytes(head[place:place + 4], "little", signed=True), 32),
+        store(R6, place, R3, len(head[place:place + 4])))]
+    steps = [] if not varies else [
+        store(R10, -8, 0), map_index(R1, 0), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
+        jump_if(R0, "==", 0, "short"), load(R3, R0), move(R4, R3), compute(R4, "+", 1), store(R0, 0, R4),
+        load(R5, R0, 8), compute(R3, "&", R5),
+        compute(R3, "+", int.from_bytes(frame[varies:varies + 2], "little")), store(R6, varies, R3, 2)]
+    return [load(R6, R1, DATA, 4), load(R3, R1, DATA_END, 4), move(R0, R6), compute(R0, "+", len(head)),
+            jump_if(R0, ">", R3, "short"), *writes, *steps, move(R1, out), move(R2, 0), call(Helper.REDIRECT), leave(),
             Label("short"), leave(XDP_ABORTED)]
 
 
 @contextmanager
-def stream(frame: bytes, sender: NetworkNamespace, out: int, receiver: NetworkNamespace, at: int,
-           lines: Sequence[Line] = (), maps: Sequence[Map] = ()) -> Iterator[Stream]:
-    """From device `out` of one workload to device `at` of another, which takes in nothing else meanwhile.
+def generator(frame: bytes, sender: NetworkNamespace, out: int, varies: int = 0) -> Iterator[Generator]:
+    """Out of device `out`; the two bytes at `varies`, if any, may be different in each frame (`vary`)."""
+    with Map.create(MapSpec("steps", MapKind.ARRAY, 4, 16, 1)) as steps, Program.load(ProgramSpec(
+            "generator", ProgramKind.XDP, assemble(*lines(frame, out, varies)), "GPL"), [steps]) as program:
+        yield Generator(sender, program, out, steps, frame)
 
-    Frames are made by `lines`, which use `maps`, or are all the same.
-    """
+
+@contextmanager
+def stream(frame: bytes, sender: NetworkNamespace, out: int, receiver: NetworkNamespace, at: int,
+           varies: int = 0) -> Iterator[Stream]:
+    """From device `out` of one workload to device `at` of another, which takes in nothing else meanwhile."""
     with ExitStack() as undo:
         counts = undo.enter_context(Map.create(MapSpec("arrived", MapKind.PER_CPU_ARRAY, 4, 8, 1)))
         sink = undo.enter_context(Program.load(ProgramSpec("sink", ProgramKind.SCHED_CLS, assemble(
@@ -137,9 +162,8 @@ def stream(frame: bytes, sender: NetworkNamespace, out: int, receiver: NetworkNa
             jump_if(R0, "==", 0, "end"), load(R3, R0), compute(R3, "+", 1), store(R0, 0, R3), Label("end"),
             leave(DROP)), "GPL", expected_attach_type=AttachType.TCX_INGRESS), [counts]))
         undo.enter_context(Link.tcx(sink, at, Direction.INGRESS, namespace=receiver))
-        generator = undo.enter_context(Program.load(ProgramSpec(
-            "generator", ProgramKind.XDP, assemble(*(lines or repeating(frame, out))), "GPL"), maps))
-        yield Stream(sender, generator, out, counts, frame)
+        made = undo.enter_context(generator(frame, sender, out, varies))
+        yield Stream(sender, made.generator, out, made.steps, frame, counts)
 
 
 # -- where ------------------------------------------------------------------------------------------------------------
