@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from iovisor.functions.dhcp import Dhcp
-from iovisor.functions.dns import PASSED_ON, UNANSWERED, Asked, Asker, Dns, Reason, Resolved, Wanted
+from iovisor.functions.dns import PASSED_ON, UNANSWERED, Asked, Asker, Dns, Reason, Resolved
 from iovisor.language import (
     SECOND,
     Clock,
@@ -26,7 +26,7 @@ from iovisor.language import (
     punt,
 )
 from iovisor.testing import Agreement, Arrival, agree, traffic
-from iovisor.testing.packets import Frame, arp, describe, ethernet, icmp, icmp6, ipv4, ipv6, tcp, udp
+from iovisor.testing.packets import Frame, arp, describe, ethernet, icmp, icmp6, ipv4, ipv6, tcp, udp, vlan
 from iovisor.wire import dns as wire
 from iovisor.wire.arp import ArpOperation
 from iovisor.wire.dns import Code, Malformed, Type
@@ -285,7 +285,14 @@ def frames() -> list[tuple[Frame, Any]]:
         (LINK / ipv6(src="2001:db8::1", dst="2001:db8::53") / udp(src=4_000, dst=53, length=7), drop(Reason.MALFORMED)),
         (ethernet(dst="33:33:ff:00:00:53", src="02:00:00:00:00:01") / ipv6(
             src="2001:db8::1", dst="ff02::1:ff00:53", hops=255) / icmp6(type=135)
-         / ipv6_address("2001:db8::53").to_bytes(16, "big"), punt(Wanted())),
+         / ipv6_address("2001:db8::53").to_bytes(16, "big"), forward(0)),
+        (ethernet(dst="33:33:ff:00:00:53", src="02:00:00:00:00:01") / ipv6(
+            src="2001:db8::1", dst="ff02::1:ff00:53", hops=255) / icmp6(type=135, checksum=1)
+         / ipv6_address("2001:db8::53").to_bytes(16, "big"), drop(Reason.NOT_DNS)),
+        (LINK / vlan(vid=7) / ipv4(src="10.0.0.1", dst="10.0.0.53") / udp(src=4_000, dst=53) / asked,
+         drop(Reason.NOT_DNS)),
+        (LINK / ipv4(src="224.0.0.1", dst="10.0.0.53") / icmp(type=8) / b"ping", drop(Reason.NOT_DNS)),
+        (LINK / ipv6(src="::", dst="2001:db8::53") / icmp6(type=128) / b"ping", drop(Reason.NOT_DNS)),
         (LINK / arp(sender_ip="10.0.0.1", target_ip="10.0.0.99"), drop(Reason.NOT_DNS)),
         (LINK / arp(operation=ArpOperation.REPLY, sender_ip="10.0.0.1", target_ip="10.0.0.53"), drop(Reason.NOT_DNS)),
         (LINK / bytes(46), drop(Reason.NOT_DNS)),
@@ -305,9 +312,12 @@ def test_it_is_a_host() -> None:
     assert dns.run(ping) == forward(0)
     assert bytes(ping) == bytes(ethernet(dst="02:00:00:00:00:01", src="02:00:00:00:00:53") / ipv4(
         src="10.0.0.53", dst="10.0.0.1") / icmp(type=0) / b"ping")
-    dns.wanted(Wanted(), Packet(bytes(frames()[9][0])))
-    (told,) = outgoing(dns)
-    assert "target='2001:db8::53'" in describe(bytes(told)) or bytes(told)[54] == 136
+    located = Packet(bytes(frames()[9][0]))
+    assert dns.run(located) == forward(0)
+    told = bytes(located)
+    assert (told[:14], told[54], told[62:78]) == (
+        bytes(ethernet(dst="02:00:00:00:00:01", src="02:00:00:00:00:53", type=0x86dd)), 136,
+        ipv6_address("2001:db8::53").to_bytes(16, "big"))
 
 
 @pytest.mark.parametrize("six", [False, True])

@@ -9,7 +9,7 @@ and these are not.  Library code in the language, nothing else: a function of yo
     bindings        under which outside address and port an inside endpoint is seen
     classifier      which of thousands of rules a packet meets first
     rules           rules as people write them
-    station         where a function's own IPv6 addresses are
+    station         where a function's own addresses are, and that it is there
 
 Reasons to drop that are declared here are numbered from 128, out of the way of a function's own.
 """

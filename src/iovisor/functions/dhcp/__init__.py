@@ -124,14 +124,12 @@ from iovisor.language import (
     u16,
     u32,
 )
+from iovisor.parts.station import is_echoed, is_resolved
 from iovisor.wire import dhcp as wire
-from iovisor.wire.answer import echo
-from iovisor.wire.arp import Arp, ArpOperation, answer, is_ethernet_ipv4
 from iovisor.wire.datagram import datagram4
 from iovisor.wire.dhcp import CLIENT_PORT, FIXED, MAGIC, SERVER_PORT, SMALLEST, Bootp, DhcpOption, DhcpType
 from iovisor.wire.ethernet import BROADCAST as EVERYBODY
 from iovisor.wire.ethernet import Ethernet, EtherType
-from iovisor.wire.icmp import Icmp, IcmpType
 from iovisor.wire.ipv4 import BROADCAST, IpProtocol, IPv4, is_sane, skip_options
 from iovisor.wire.udp import Udp
 
@@ -330,13 +328,10 @@ class Dhcp(Function):
 
     def ingress(self, pkt: Packet) -> Verdict:
         eth = pkt.parse(Ethernet)
-        require(eth.dst == self.config.mac or eth.dst == EVERYBODY, Reason.NOT_DHCP)
+        require((eth.dst == self.config.mac or eth.dst == EVERYBODY) and not pkt.tagged, Reason.NOT_DHCP)
         match eth.type:
             case EtherType.ARP:
-                arp = pkt.parse(Arp)
-                require(is_ethernet_ipv4(arp) and arp.operation == ArpOperation.REQUEST
-                        and arp.target_ip == self.config.server, Reason.NOT_DHCP)
-                answer(eth, arp, self.config.mac)
+                require(is_resolved(pkt, eth, self.config.mac, self.config.server), Reason.NOT_DHCP)
                 return forward(self.lan)
             case EtherType.IPV4:
                 return self.datagram(pkt, eth)
@@ -345,13 +340,8 @@ class Dhcp(Function):
     def datagram(self, pkt: Packet, eth: Ethernet) -> Verdict:
         ip = pkt.parse(IPv4)
         require(is_sane(ip) and ip.length <= len(pkt) - 14 and ip.offset == 0 and ip.mf == 0, Reason.MALFORMED)
-        mine = ip.dst == self.config.server
-        require(mine or ip.dst == BROADCAST or ip.proto == IpProtocol.UDP, Reason.NOT_DHCP)
         skip_options(pkt, ip)
-        if ip.proto == IpProtocol.ICMP:
-            icmp = pkt.parse(Icmp)
-            require(mine and icmp.type == IcmpType.ECHO and eth.dst == self.config.mac, Reason.NOT_DHCP)
-            echo(pkt, eth, ip, icmp)
+        if is_echoed(pkt, eth, ip, self.config.mac, self.config.server):
             return forward(self.lan)
         require(ip.proto == IpProtocol.UDP, Reason.NOT_DHCP)
         udp = pkt.parse(Udp)

@@ -127,18 +127,15 @@ from iovisor.language import (
     u16,
     u32,
 )
-from iovisor.parts.asking import advertisement_to, arp_request
+from iovisor.parts.asking import arp_request
+from iovisor.parts.station import is_echoed, is_echoed6, is_located, is_resolved
 from iovisor.wire import dns as wire
-from iovisor.wire.answer import echo, echo6
-from iovisor.wire.arp import Arp, ArpOperation, answer, is_ethernet_ipv4
+from iovisor.wire.arp import Arp, ArpOperation, is_ethernet_ipv4
 from iovisor.wire.datagram import datagram4, datagram6
 from iovisor.wire.dns import Answer, Code, Malformed, Query, Type
-from iovisor.wire.ethernet import BROADCAST, Ethernet, EtherType
-from iovisor.wire.icmp import Icmp, IcmpType
-from iovisor.wire.icmp6 import Icmp6, Icmp6Type
+from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.ipv4 import IpProtocol, IPv4, is_sane, skip_options
-from iovisor.wire.ipv6 import IPv6, solicited_node
-from iovisor.wire.neighbor import ON_LINK, NeighborSolicitation
+from iovisor.wire.ipv6 import IPv6
 from iovisor.wire.tcp import Tcp
 from iovisor.wire.udp import Udp
 
@@ -165,12 +162,6 @@ class Asked(Record):
     length: u16
     start: u8
     six: u8
-
-
-class Wanted(Record):
-    """Somebody asks who has our IPv6 address."""
-
-    spare: u8 = 0
 
 
 class Resolved(Record):
@@ -257,16 +248,16 @@ class Dns(Function):
 
     def ingress(self, pkt: Packet) -> Verdict:
         eth = pkt.parse(Ethernet)
+        require(not pkt.tagged, Reason.NOT_DNS)
         match eth.type:
             case EtherType.ARP:
+                if is_resolved(pkt, eth, self.config.mac, self.config.server):
+                    return forward(self.lan)
                 arp = pkt.parse(Arp)
-                require(is_ethernet_ipv4(arp) and arp.target_ip == self.config.server, Reason.NOT_DNS)
-                require(eth.dst == self.config.mac or eth.dst == BROADCAST, Reason.NOT_DNS)
-                if arp.operation == ArpOperation.REPLY:
-                    require(self.forwarding[0] == 1, Reason.NOT_DNS)
-                    return punt(Resolved(address=arp.sender_ip, mac=arp.sender_mac))
-                answer(eth, arp, self.config.mac)
-                return forward(self.lan)
+                require(is_ethernet_ipv4(arp) and arp.operation == ArpOperation.REPLY
+                        and arp.target_ip == self.config.server and eth.dst == self.config.mac
+                        and self.forwarding[0] == 1, Reason.NOT_DNS)
+                return punt(Resolved(address=arp.sender_ip, mac=arp.sender_mac))
             case EtherType.IPV4:
                 require(eth.dst == self.config.mac, Reason.NOT_DNS)
                 return self.over4(pkt, eth)
@@ -280,10 +271,7 @@ class Dns(Function):
         require(is_sane(ip) and ip.length <= len(pkt) - 14 and ip.offset == 0 and ip.mf == 0, Reason.MALFORMED)
         require(ip.dst == self.config.server, Reason.NOT_DNS)
         skip_options(pkt, ip)
-        if ip.proto == IpProtocol.ICMP:
-            icmp = pkt.parse(Icmp)
-            require(icmp.type == IcmpType.ECHO, Reason.NOT_DNS)
-            echo(pkt, eth, ip, icmp)
+        if is_echoed(pkt, eth, ip, self.config.mac, self.config.server):
             return forward(self.lan)
         if ip.proto == IpProtocol.TCP:
             tcp = pkt.parse(Tcp)
@@ -304,19 +292,10 @@ class Dns(Function):
         ip = pkt.parse(IPv6)
         require(ip.version == 6 and ip.length <= len(pkt) - 54, Reason.MALFORMED)
         if ip.next == IpProtocol.ICMP6:
-            icmp = pkt.peek(Icmp6)
-            require(icmp is not None, Reason.MALFORMED)
-            if icmp is not None:
-                if icmp.type == Icmp6Type.NEIGHBOR_SOLICITATION:
-                    solicitation = pkt.parse(NeighborSolicitation)
-                    require(solicitation.target == self.config.server6 and ip.hops == ON_LINK, Reason.NOT_DNS)
-                    require(ip.dst == self.config.server6 or ip.dst == solicited_node(self.config.server6),
-                            Reason.NOT_DNS)
-                    return punt(Wanted())
-                require(eth.dst == self.config.mac and ip.dst == self.config.server6
-                        and icmp.type == Icmp6Type.ECHO, Reason.NOT_DNS)
-                echo6(pkt, eth, ip, icmp)
-                return forward(self.lan)
+            require(is_echoed6(pkt, eth, ip, self.config.mac, self.config.server6)
+                    or is_located(pkt, eth, ip, self.config.mac, self.config.server6, self.config.server6),
+                    Reason.NOT_DNS)
+            return forward(self.lan)
         require(eth.dst == self.config.mac and ip.dst == self.config.server6, Reason.NOT_DNS)
         if ip.next == IpProtocol.TCP:
             tcp = pkt.parse(Tcp)
@@ -474,13 +453,6 @@ class Dns(Function):
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
-    @handles(Wanted)
-    def wanted(self, event: Wanted, packet: Packet) -> None:
-        """Say who has our IPv6 address."""
-        frame = bytes(packet.data)
-        self.send(advertisement_to(self.config.mac, self.config.server6, int.from_bytes(frame[22:38], "big"),
-                                   int.from_bytes(frame[6:12], "big")), self.lan)
-
     def tell(self, to: Asker, message: bytes) -> None:
         self.send(self.framed(to, wire.PORT, message), self.lan)
 
@@ -502,4 +474,4 @@ class Dns(Function):
         self.said.clear()
 
 
-__all__ = ["PASSED_ON", "UNANSWERED", "Asked", "Asker", "Dns", "DnsConfig", "Reason", "Resolved", "Wanted"]
+__all__ = ["PASSED_ON", "UNANSWERED", "Asked", "Asker", "Dns", "DnsConfig", "Reason", "Resolved"]
