@@ -968,6 +968,18 @@ def test_unknown_hop_by_hop_options(bench: Bench, option: str, code: int | None)
         assert bench.one(frame) == (0, error6(frame, 4, 2, 42))
 
 
+@pytest.mark.parametrize("target", [B6, "2001:db8:0::1"])
+def test_jumbograms_are_none(bench: Bench, target: str) -> None:                                            # 2675 3
+    jumbo = hop_by_hop(options=bytes.fromhex("c204 0000ffff")) / udp(src=1, dst=2) / bytes(40)
+    frame = to6(target) / jumbo
+    assert bench.one(frame) == (0, error6(frame, 4, 0, 42)), "it has a length already"
+    frame = to6(target, length=0) / jumbo
+    assert bench.one(frame) == (0, error6(frame, 4, 0, 44)), "it is not as long as that"
+    bench.dropped(to6(target, length=0) / hop_by_hop(options=bytes.fromhex("c204 00010000")) / bytes(40),
+                  Reason.MALFORMED)
+    bench.dropped(to6(target, length=0) / hop_by_hop(options=padded(1)) / bytes(40), Reason.MALFORMED)
+
+
 def padded(kind: int, count: int = 4) -> bytes:
     return bytes([kind, count]) + bytes(count)
 

@@ -1,6 +1,6 @@
-"""BIRD beside the router: its routes become the router's, and go when the peer dies.
+"""A routing daemon beside the router, BIRD or FRR: its routes become the router's, and go when the peer dies.
 
-    daemon ── 10.1.0.0/24 ──┐               BIRD of the router: peers from here, through the router
+    daemon ── 10.1.0.0/24 ──┐               BIRD or FRR of the router: peers from here, through the router
     host   ── 10.1.1.0/24 ──┤ router
     peer   ── 10.1.2.0/24 ──┘               BIRD, speaks as 192.0.2.9, has networks of its own behind it
 
@@ -10,12 +10,14 @@ for port 2: next hops there resolve to it, and the kernel table that comes of it
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -47,6 +49,23 @@ protocol bgp peer {
     ipv6 { import all; export none; };
 }
 """
+FRR = """
+router bgp 65001
+ bgp router-id 10.1.0.2
+ no bgp ebgp-requires-policy
+ no bgp default ipv4-unicast
+ timers bgp 2 6
+ neighbor 192.0.2.9 remote-as 65002
+ neighbor 192.0.2.9 ebgp-multihop 4
+ neighbor 192.0.2.9 update-source 10.1.0.2
+ neighbor 192.0.2.9 timers connect 1
+ address-family ipv4 unicast
+  neighbor 192.0.2.9 activate
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor 192.0.2.9 activate
+ exit-address-family
+"""
 PEER = COMMON.format(router="192.0.2.9") + """
 protocol static { ipv4; route 203.0.113.0/24 blackhole; route 198.51.100.0/24 blackhole; }
 protocol static { ipv6; route 2001:db8:300::/48 blackhole; }
@@ -67,6 +86,7 @@ class Place:
     peer: Host
     running: Running
     scratch: Path
+    theirs: Path
 
     def bird(self, where: Host, text: str) -> subprocess.Popen[Any]:
         """A BIRD in a host, in the foreground."""
@@ -75,6 +95,18 @@ class Place:
         control = str(self.scratch / f"{where.name}.ctl")
         with (self.scratch / f"{where.name}.log").open("ab") as log:
             return where.start(["bird", "-f", "-c", str(config), "-s", control], stdout=log, stderr=log)
+
+    def frr(self, where: Host, text: str) -> None:
+        """FRR in a host: zebra, which keeps the kernel's table, and bgpd.  They give up being root, so that what they
+        write is in a directory of theirs."""
+        shutil.chown(self.theirs, "frr", "frr")
+        for program, config in (("zebra", ""), ("bgpd", text)):
+            (self.theirs / f"{program}.conf").write_text(config)
+            options = ["-f", f"{self.theirs}/{program}.conf", "-i", f"{self.theirs}/{program}.pid",
+                       "-z", f"{self.theirs}/zserv", "--vty_socket", str(self.theirs), "-P", "0", "--log", "stdout"]
+            with (self.scratch / "daemon.log").open("ab") as log:
+                where.start([f"/usr/lib/frr/{program}", *options], stdout=log, stderr=log)
+            assert until(lambda: (self.theirs / "zserv").exists()), (self.scratch / "daemon.log").read_text()
 
     def reaches(self, target: str) -> bool:
         return self.host.ping(target, count=1) == 1
@@ -127,13 +159,18 @@ def place(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         with Netlink(daemon.namespace) as inside:
             index = interfaces.index_of(inside, "port2")
         running = lab.join(router, hosts, cache=Cache(tmp_path_factory.getbasetemp() / "router-images"))
-        with Mirror(router, {index: 2}, daemon.namespace) as mirror, followed(running, mirror):
-            yield Place(daemon, host, peer, running, tmp_path)
+        with (Mirror(router, {index: 2}, daemon.namespace) as mirror, followed(running, mirror),
+              TemporaryDirectory() as theirs):
+            yield Place(daemon, host, peer, running, tmp_path, Path(theirs))
 
 
-def test_what_a_peer_tells_is_routed_until_it_dies(place: Place) -> None:
+@pytest.mark.parametrize("which", ["bird", "frr"])
+def test_what_a_peer_tells_is_routed_until_it_dies(which: str, place: Place) -> None:
     assert until(place.refused), "nobody has told of it yet"
-    place.bird(place.daemon, DAEMON)
+    if which == "bird":
+        place.bird(place.daemon, DAEMON)
+    else:
+        place.frr(place.daemon, FRR)
     telling = place.bird(place.peer, PEER)
     assert until(lambda: place.reaches("203.0.113.1")), (place.scratch / "daemon.log").read_text()
     assert until(lambda: place.reaches("2001:db8:300::1"))

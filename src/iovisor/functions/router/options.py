@@ -93,8 +93,12 @@ def walk6(datagram: bytes, local: bool) -> bytes | Refusal | None:
     """An IPv6 datagram whose options were seen to: as it is, or, if it is `local`, without them; None if malformed.
 
     A router looks at hop-by-hop options alone.  Where a packet ends, its extension headers are taken off one by one;
-    a routing header that leads on is refused (RFC 5095; the same section of RFC 8200 for types nobody knows).
+    a routing header that leads on is refused (RFC 5095; the same section of RFC 8200 for types nobody knows).  One that
+    says no length at all, as a jumbogram does, is either refused or malformed: no frame holds a jumbogram.
     """
+    if datagram[4:6] == bytes(2):
+        found = options_at(datagram, 40, datagram[24] == 0xff) if datagram[6] == HOP_BY_HOP else None
+        return None if found is True else found
     if not local:
         found = options_at(datagram, 40, datagram[24] == 0xff)
         return datagram if found is True else found
@@ -121,11 +125,12 @@ def options_at(datagram: bytes, at: int, to_group: bool) -> Refusal | Literal[Tr
     end = at + (datagram[at + 1] + 1) * 8 if at + 2 <= len(datagram) else 0
     if not at < end <= len(datagram):
         return None
-    return process6(datagram[at + 2:end], to_group, at + 2) or True
+    return process6(datagram[at + 2:end], to_group, at + 2, int.from_bytes(datagram[4:6], "big")) or True
 
 
-def process6(options: bytes, to_group: bool, begin: int = 42) -> Refusal | None:
-    """The options of a header, which lie `begin` bytes into the datagram: what is not known says what is to be done."""
+def process6(options: bytes, to_group: bool, begin: int, length: int) -> Refusal | None:
+    """The options of a header, which lie `begin` bytes into a datagram of such a `length`: what is not known says what
+    is to be done; a jumbogram is longer than that can say (RFC 2675 section 3)."""
     at = 0
     while at < len(options):
         kind = options[at]
@@ -134,6 +139,10 @@ def process6(options: bytes, to_group: bool, begin: int = 42) -> Refusal | None:
             continue
         if at + 1 >= len(options) or at + 2 + options[at + 1] > len(options):
             return Refusal(begin + at)
+        if kind == JUMBO and length:
+            return Refusal(begin + at)
+        if kind == JUMBO and options[at + 1] == 4 and options[at + 2:at + 4] == bytes(2):
+            return Refusal(begin + at + 2)
         if kind not in (PADN, ROUTER_ALERT, JUMBO) and kind >> 6:
             return Refusal(begin + at, 2, silent=kind >> 6 == 1 or (kind >> 6 == 3 and to_group))
         at += 2 + options[at + 1]

@@ -327,7 +327,8 @@ class Upkeep(Path):
     def options6(self, packet: Packet) -> None:
         """Options of IPv6: those for routers, and in what is for this one all that come before its payload."""
         ip = IPv6.decode(packet.data[14:])
-        found = options.walk6(bytes(packet.data[14:54 + ip.length]), self.owns6(packet.port, ip.dst))
+        end = 54 + ip.length if ip.length else len(packet)
+        found = options.walk6(bytes(packet.data[14:end]), self.owns6(packet.port, ip.dst))
         if found is None:
             self.lose(Reason.MALFORMED)
         elif isinstance(found, bytes):
