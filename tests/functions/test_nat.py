@@ -119,10 +119,17 @@ CASES: dict[str, list[Step]] = {
     "09 a reply to nothing": [back(FAR, OURS, ping(7, 0), X, reason=Unbound.UNMAPPED),
                               out(X, FAR, ping(7, 0), reason=Untracked.UNASKED)],
     "18 UDP without a checksum": [out(X, FAR, ask(checksum=0)), back(FAR, OURS, ask(53, 5000, checksum=0), X)],
+    "20 one binding for all strangers, TCP": [
+        *opened(), out(X, OTHER, client(S, 700, dst=81)), back(OTHER, OURS, server(S | A, 900, 701, src=81), X),
+        out(X, FAR, client(A, 101, 501, 5))],
     "21 both open": [out(X, FAR, client(S, 100)), back(FAR, OURS, server(S, 500), X),
                      out(X, FAR, client(S | A, 100, 501)), back(FAR, OURS, server(S | A, 500, 101), X),
                      out(X, FAR, client(A, 101, 501, 3))],
     "22 an unsolicited SYN": [back(FAR, OURS, client(S, 1), X, reason=Unbound.UNMAPPED)],
+    "22 an unsolicited SYN, and then one from inside": [
+        back(FAR, OURS, server(S, 500), X, reason=Unbound.UNMAPPED), out(X, FAR, client(S, 100), after=3),
+        back(FAR, OURS, server(S, 500), X), out(X, FAR, client(S | A, 100, 501)),
+        back(FAR, OURS, server(S | A, 500, 101), X)],
     "24 open again after a reset": [*opened(), back(FAR, OURS, server(R, 501), X), out(X, FAR, client(S, 300)),
                                     back(FAR, OURS, server(S | A, 900, 301), X)],
     "25 refreshed from inside": [out(X, FAR, ask()), out(X, FAR, ask(), after=200),
@@ -459,6 +466,11 @@ FIXED: dict[str, list[Step]] = {
         turned("10.0.0.80", OURS, server(S | A, 9, 2), OURS, X, server(S | A, 9, 2, src=8080)),
         turned(X, OURS, client(A, 2, 10, 5, dst=8080), OURS, "10.0.0.80", client(A, 2, 10, 5))],
     "a hairpin to itself": [turned("10.0.0.90", OURS, ask(6001, 6001), OURS, "10.0.0.90", ask(6001, 6001))],
+    "23 a hairpin, TCP, to where another connection goes out from": [
+        out(Y, FAR, client(S, 1, src=7000)),
+        turned(X, OURS, client(S, 100, dst=7000), OURS, Y, client(S, 100, dst=7000)),
+        turned(Y, OURS, server(S | A, 9, 101, src=7000), OURS, X, server(S | A, 9, 101, src=7000)),
+        turned(X, OURS, client(A, 101, 10, 5, dst=7000), OURS, Y, client(A, 101, 10, 5, dst=7000))],
     "23 a hairpin to itself, TCP": [
         turned("10.0.0.80", OURS, client(S, 1, dst=8080), OURS, "10.0.0.80", client(S, 1)),
         turned("10.0.0.80", OURS, server(S | A, 9, 2), OURS, "10.0.0.80", server(S | A, 9, 2, src=8080)),

@@ -427,6 +427,9 @@ def test_what_everybody_gets_is_not_routed(bench: Bench) -> None:               
     bench.dropped(ethernet(dst="01:00:5e:00:00:05", src=A) / packet, Reason.MULTICAST)
     bench.dropped(ethernet(dst=R1, src=A) / packet, Reason.NOT_OURS)
     bench.dropped(ethernet(dst=R0, src=A, type=0x88b5) / bytes(46), Reason.NOT_IP)
+    bench.dropped(ethernet(dst=R0, src=A, type=0x26) / bytes.fromhex("424203") / bytes(43), Reason.NOT_IP)
+    snap = bytes.fromhex("aaaa03 000000 0800")      # RFC 1042: IPv4 as IEEE 802 networks other than Ethernet have it
+    bench.dropped(ethernet(dst=R0, src=A, type=8 + len(bytes(packet))) / snap / bytes(packet), Reason.NOT_IP)
     bench.dropped(IN / packet, Reason.NO_INTERFACE, 9)
 
 
@@ -950,6 +953,11 @@ def test_extension_headers_pass_and_fragments_for_us_are_put_together(bench: Ben
         Clock.advance(60 * SECOND)
 
 
+def test_no_checksum_is_no_datagram_for_us_in_ipv6(bench: Bench) -> None:                              # 8200 8.1, 6935
+    bench.dropped(to6("2001:db8:0::1") / udp(src=1, dst=2, checksum=0) / bytes(4), Reason.CHECKSUM)
+    assert bench.one(to6(B6) / udp(src=1, dst=2, checksum=0))[0] == 1, "on its way it may be of a tunnel"
+
+
 def test_closed_ports_in_ipv6(bench: Bench) -> None:
     frame = to6("2001:db8:0::1") / udp(src=1, dst=2) / bytes(4)
     assert bench.one(frame) == (0, error6(frame, 1, 4))
@@ -1017,6 +1025,25 @@ def test_advertisements_update_by_their_flags() -> None:                        
     assert entry.mac == int(A.replace(":", ""), 16) and entry.since == 0, "only doubted"
     bench.send(advertises(A6, C))
     assert bench.router.v6.neighbors[key].mac == int(C.replace(":", ""), 16)
+
+
+def test_a_used_ipv6_neighbor_is_probed_and_a_silent_one_asked_for_anew() -> None:                       # 4861 7.3.3
+    bench = Bench(fixed=[])
+    bench.later(2)
+    frame = ethernet(dst=R1, src=B) / ipv6(src=B6, dst=A6) / udp(src=1, dst=2)
+    bench.send(solicits("2001:db8:0::1"))
+    assert bench.one(frame, 1)[0] == 0
+    assert bench.later(29) == []
+    message = bytes(NeighborSolicitation(target=ipv6_address(A6)))[8:] + bytes(
+        AddressOption(type=1, address=int(R0.replace(":", ""), 16)))
+    probe = (0, bytes(ethernet(dst=A, src=R0) / ipv6(src="2001:db8:0::1", dst=A6, hops=255) / icmp6(type=135)
+                      / message))
+    assert bench.later(1) == [probe]
+    assert bench.one(frame, 1)[0] == 0, "it is used meanwhile"
+    assert bench.send(advertises(A6)) == []
+    assert bench.later(29) == []
+    assert bench.later(4)[:3] == [probe, probe, probe], "nobody answers"
+    assert bench.send(frame, 1) == [], "so packets wait again"
 
 
 # -- router advertisements -------------------------------------------------------------------------------------------

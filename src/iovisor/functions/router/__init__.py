@@ -78,7 +78,7 @@ into a kernel table.  What is configured goes before what is fed.
 | `BROADCAST` | was sent to everybody on a link, or to all of a network that does not allow it |
 | `MULTICAST` | is for a group; groups are not routed |
 | `MALFORMED` | contradicts itself: version, lengths |
-| `CHECKSUM` | has a wrong IPv4 header checksum, or is a discovery message with a wrong one |
+| `CHECKSUM` | has a wrong IPv4 header checksum, or is a discovery message with a wrong one, or UDP for us with none |
 | `MARTIAN_SOURCE`, `MARTIAN_DESTINATION` | has an address that cannot be there, or is not to be forwarded |
 | `SPOOFED` | came from where its source is not (`reverse_path`) |
 | `NO_ROUTE`, `BLACKHOLE`, `PROHIBITED`, `UNREACHABLE` | cannot go on; the last: its neighbor does not answer, too |

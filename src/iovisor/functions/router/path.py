@@ -49,6 +49,7 @@ from iovisor.wire.ipv4 import is_martian_source as is_martian_source4
 from iovisor.wire.ipv6 import SOLICITED_NODE, IPv6, is_link_local, is_multicast, skip_extensions
 from iovisor.wire.neighbor import OptionType
 from iovisor.wire.tcp import Tcp
+from iovisor.wire.udp import Udp
 from iovisor.wire.vlan import PRIORITY_ONLY, vid_of
 
 from .family import Family
@@ -399,6 +400,8 @@ class Path(Function):
             answer.reset6(pkt, ip, pkt.parse(Tcp), ip.length)
             return forward(pkt.port)
         if ip.next == IpProtocol.UDP:
+            datagram = pkt.peek(Udp)
+            require(datagram is None or datagram.checksum != 0, Reason.CHECKSUM)        # RFC 8200 section 8.1
             return self.refuse6(pkt, eth, ip, link, UNREACHABLE6 | Unreachable6.PORT, 0, Reason.LOCAL)
         return self.refuse6(pkt, eth, ip, link, Icmp6Type.PARAMETER_PROBLEM << 8 | UNKNOWN_HEADER, 6, Reason.LOCAL)
 
