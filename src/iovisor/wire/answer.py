@@ -105,7 +105,8 @@ def error(pkt: Packet, ip: IPv4, source: ipv4, type: u8, code: u8, rest: u32 = 0
 @inline
 def error6(pkt: Packet, ip: IPv6, source: ipv6, type: u8, code: u8, rest: u32 = 0) -> None:
     """The ICMPv6 error about a packet, from `source` to its sender; `rest` is an MTU or a pointer (RFC 4443)."""
-    quoted = min(ip.length + 40, QUOTED6, max(len(pkt) - 14, 40))
+    said = QUOTED6 if ip.length == 0 and ip.next == IpProtocol.HOP_BY_HOP else ip.length     # RFC 2675 section 3
+    quoted = min(said + 40, QUOTED6, max(len(pkt) - 14, 40))
     to = ip.src
     pkt.resize(quoted + 14)
     exchange(pkt)
