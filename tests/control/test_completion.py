@@ -12,6 +12,7 @@ from iovisor.control import completion
 from iovisor.control.catalogue import Catalogue
 from iovisor.control.platform import Platform
 from iovisor.functions.dns import DnsConfig
+from iovisor.functions.router.settings import RouterConfig
 from iovisor.model import Network, listing
 from tests.control.conftest import ADMIN, Platforms, apply
 from tests.fabric.hosts import Host, Place
@@ -68,6 +69,56 @@ def test_what_follows_can_be_wrong() -> None:
         read(text)
     (problem,) = refused.value.problems
     assert (problem.line, problem.path[:3]) == (7, ("functions", "names", "config")) and "is not a name" in problem.what
+
+
+OFFICE = """
+version: 1
+tenant: acme
+network: office
+functions:
+  lan: switch
+  leases:
+    kind: dhcp6
+    server: 2001:db8:2::2
+    mac: 02:00:00:00:00:d6
+    subnets:
+      - {prefix: 2001:db8:1::/64, SUBNET}
+      - {prefix: 2001:db8:2::/64}
+  router:
+    kind: router
+    interfaces:
+      0: {mac: 02:00:00:00:00:e0, addresses: ["2001:db8:1::1/64"], advertise: {ADVERTISE}}
+      1: {mac: 02:00:00:00:00:e1, addresses: ["2001:db8:2::1/64", "2001:db8:7::1/64"], advertise: {}}
+links:
+  - [lan, router:0]
+  - [leases:lan, lan]
+"""
+POOL, NEWS = 'pools: ["2001:db8:1::1000-2001:db8:1::1fff"]', 'dns: ["2001:db8::53"]'
+
+
+@pytest.mark.parametrize(("subnet", "said", "flags"), [
+    (POOL, "", (True, True)), (NEWS, "", (False, True)), (f"{POOL}, {NEWS}", "", (True, True)),
+    (POOL, "managed: true", (True, True)), (POOL, "other: false", (True, True)), (NEWS, "other: true", (False, True)),
+    ('delegated: [{prefix: "2001:db8:9::/48", length: 56}]', "", (None, None)),
+    ('delegated: [{prefix: "2001:db8:9::/48", length: 56}]', "managed: true", (True, None))])
+def test_a_router_tells_hosts_what_to_ask_for(subnet: str, said: str, flags: tuple[bool | None, bool | None]) -> None:
+    office = read(OFFICE.replace("SUBNET", subnet).replace("ADVERTISE", said))
+    config = completion.configurations(office, Catalogue())["router"]
+    assert isinstance(config, RouterConfig)
+    near, far = (config.interfaces[port].advertise for port in (0, 1))
+    assert near is not None and far is not None
+    assert (near.managed, near.other) == flags and (far.managed, far.other) == (None, None)
+    written = completion.document(office, Catalogue())
+    assert completion.configurations(read(model.dump(written)), Catalogue())["router"] == config
+
+
+def test_a_router_that_contradicts_is_refused_with_both_places() -> None:
+    with pytest.raises(model.Refused) as refused:
+        read(OFFICE.replace("SUBNET", POOL).replace("ADVERTISE", "managed: false"))
+    (problem,) = refused.value.problems
+    assert (problem.line, problem.path[-2:]) == (17, ("advertise", "managed"))
+    assert problem.what == ("hosts would not ask for addresses, and leases gives them some in 2001:db8:1::/64, "
+                            "in line 12")
 
 
 # -- for real ----------------------------------------------------------------------------------------------------------

@@ -1072,6 +1072,22 @@ def test_a_host_that_asks_is_told_at_once() -> None:                            
     assert bytes(again) == sent
 
 
+@pytest.mark.parametrize(("said", "flags", "prefix"), [
+    ({"managed": True}, 0xc0, 0xc0), ({"other": True}, 0x40, 0xc0), ({"preference": "high"}, 0x08, 0xc0),
+    ({"preference": "low"}, 0x18, 0xc0), ({"preference": "low", "lifetime": 0}, 0, 0xc0),
+    ({"autonomous": False, "managed": True, "other": False}, 0xc0, 0x80)])
+def test_what_hosts_are_told_to_do(said: dict[str, Any], flags: int, prefix: int) -> None:
+    """4861 4.2, M and O; 4191 2.2, preference; 4861 4.6.2, L and A."""
+    _, sent = Bench(interfaces=RADIO | {0: RADIO[0] | {"advertise": said}}).one(rs())
+    assert (sent[59], sent[89]) == (flags, prefix) and sent[86:89] == bytes.fromhex("030440")
+
+
+def test_where_names_are_looked_for() -> None:                                                              # 8106 5.2
+    said = {"search": ["acme.test", "example.org"], "interval": "10s"}
+    _, sent = Bench(interfaces=RADIO | {0: RADIO[0] | {"advertise": said}}).one(rs())
+    assert sent[118:] == bytes.fromhex("1f04 0000 0000001e") + b"\4acme\4test\0\7example\3org\0"
+
+
 def test_who_has_no_address_hears_what_all_hear() -> None:
     _, sent = Bench(interfaces=RADIO).one(rs("::", b""))
     assert sent[:6] == bytes.fromhex("333300000001")
@@ -1106,6 +1122,8 @@ def test_advertisements_go_out_by_themselves() -> None:
     ({"static": [{"to": "10.9.0.0/16", "via": [{"gateway": "10.8.0.1"}]}]}, "static[0].via[0]"),
     ({"static": [{"to": "10.9.0.0/16"}]}, "static[0].via"),
     ({"static": [{"to": "10.9.0.0/16", "via": [{"gateway": "2001:db8::1"}]}]}, "static[0].via[0].gateway"),
+    ({"interfaces": {0: {"mac": R0, "advertise": {"search": ["a..b"]}}}}, "advertise.search[0]"),
+    ({"interfaces": {0: {"mac": R0, "advertise": {"search": ["x" * 60 + ".test"] * 7}}}}, "advertise.search"),
     ({"policies": [{"table": 0}]}, "policies[0].table")])
 def test_mistakes_are_named(config: dict[str, Any], where: str) -> None:
     with pytest.raises(ConfigError) as caught:

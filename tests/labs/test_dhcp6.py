@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -162,29 +162,81 @@ def test_through_a_relay_agent(lab: Lab, script: Path) -> None:
             assert until(lambda: dhcp.show()[0]["state"] == "free")
 
 
-def dhcpcd(host: Host, script: Path, *settings: str) -> str:
-    """The client, once, in a place of its own for what it remembers; what it said."""
-    conf, said = script.parent / "dhcpcd.conf", script.parent / "said"
-    conf.write_text("\n".join(("ipv6only", "duid ll", *settings)) + "\n")
+@contextmanager
+def dhcpcd(host: Host, script: Path, *settings: str) -> Iterator[Callable[[], str]]:
+    """The client, in a place of its own for what it remembers; what it was told so far."""
+    conf, said, told = (script.parent / name for name in ("dhcpcd.conf", "said", "told"))
+    always = "ipv6only", "duid ll", "option dhcp6_name_servers, dhcp6_domain_search"
+    conf.write_text("\n".join((*always, *settings)) + "\n")
     command = (f"mount -t tmpfs none /var/lib/dhcpcd && mount -t tmpfs none /run && "
-               f"exec {program('dhcpcd')} -6 -1 -B -d -f {conf} -c {script} -t 20 eth0")
+               f"exec {program('dhcpcd')} -6 -B -d -f {conf} -c {script} eth0")
+    told.touch()
     with said.open("w") as out:         # not a pipe: it leaves helpers behind that would hold that open
         process = host.start(["unshare", "-m", "sh", "-c", command], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        assert process.wait(30) == 0, said.read_text()
-    return said.read_text()
+        try:
+            yield told.read_text
+        finally:
+            process.terminate()         # it ends its helpers
+            assert process.wait(20) is not None, said.read_text()
 
 
 def test_dhcpcd(lab: Lab, script: Path) -> None:
     (a,) = hosts(lab, "a")
-    with network(lab, a, sol_max_rt="2h") as dhcp:
-        said = dhcpcd(a, script, "noipv6rs", "option dhcp6_name_servers, dhcp6_domain_search, dhcp6_sol_max_rt",
-                      "interface eth0", "ia_na 1", "ia_na 2", "ia_pd 3/::/56 -")
-        assert "SOL_MAX_RT 3600 -> 7200" in said
-        leases = {row["association"]: row["address"] for row in dhcp.show()}
-        assert set(leases) == {1, 2, 3} and {row["state"] for row in dhcp.show()} == {"bound"}
-        here = a.run(["ip", "-6", "address", "show", "dev", "eth0"]).stdout
-        assert f" {leases[1]}/128 scope global dynamic" in here and f" {leases[2]}/128 scope global dynamic" in here
-        told = (script.parent / "told").read_text()
-        for line in ("new_dhcp6_name_servers=2001:db8:1::53", "new_dhcp6_domain_search=acme.test",
-                     f"new_dhcp6_ia_pd1_prefix1={leases[3].partition('/')[0]}", "new_dhcp6_ia_pd1_prefix1_length=56"):
-            assert f"\n{line}\n" in told, told
+    with network(lab, a) as dhcp:
+        with dhcpcd(a, script, "noipv6rs", "interface eth0", "ia_na 1", "ia_na 2", "ia_pd 3/::/56 -") as told:
+            assert until(lambda: "event BOUND6" in told())
+            leases = {row["association"]: row["address"] for row in dhcp.show()}
+            assert set(leases) == {1, 2, 3} and {row["state"] for row in dhcp.show()} == {"bound"}
+            here = a.run(["ip", "-6", "address", "show", "dev", "eth0"]).stdout
+            assert f" {leases[1]}/128 scope global dynamic" in here and f" {leases[2]}/128 scope global dynamic" in here
+            for line in ("new_dhcp6_name_servers=2001:db8:1::53", "new_dhcp6_domain_search=acme.test",
+                         f"new_dhcp6_ia_pd1_prefix1={leases[3].partition('/')[0]}",
+                         "new_dhcp6_ia_pd1_prefix1_length=56"):
+                assert f"\n{line}\n" in told(), told()
+
+
+# -- what routers say --------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, tuple[dict[str, Any], str, str]] = {
+    # what the router advertises, and how rdisc6 shows M and O
+    "addresses": ({"managed": True, "autonomous": False, "preference": "high", "search": ["acme.test"]}, "Yes", "Yes"),
+    "news": ({"other": True, "name_servers": ["2001:db8:1::53"]}, "No", "Yes"), "nothing": ({}, "No", "No")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_does_what_the_router_says(kind: str, lab: Lab, script: Path) -> None:
+    advertise, managed, other = KINDS[kind]
+    (a,) = hosts(lab, "a")
+    with Network("lan", namespace=lab.namespace) as net:
+        dhcp = Dhcp6(server="2001:db8:1::2", mac=MAC, subnets=[SUBNET])
+        net.add("lan", Switch())
+        net.add("dhcp", dhcp)
+        net.add("router", Router(interfaces={
+            0: {"mac": "02:00:00:00:00:e0", "addresses": ["2001:db8:1::1/64"], "advertise": advertise}}))
+        net.link("lan:9", "dhcp:lan")
+        net.link("lan:8", "router:0")
+        net.attach_all({"lan:0": Edge(a.index)})
+        with served(net):
+            lines = [line.partition(":") for line in a.run([program("rdisc6"), "-1", "eth0"]).stdout.splitlines()]
+            told = {name.strip(): value.strip() for name, _, value in lines}
+            assert (told["Stateful address conf."], told["Stateful other conf."]) == (managed, other)
+            assert told["Autonomous address conf."] == ("No" if kind == "addresses" else "Yes")
+            assert told["Router preference"] == ("high" if kind == "addresses" else "medium")
+            assert told.get("DNS search list") == ("acme.test" if kind == "addresses" else None)
+            assert told.get("Recursive DNS server") == ("2001:db8:1::53" if kind == "news" else None)
+            with dhcpcd(a, script, "ipv6rs", "slaac hwaddr", "interface eth0") as heard:
+                assert until(lambda: "event ROUTERADVERT" in heard())
+                if kind != "nothing":
+                    assert until(lambda: "\nnew_dhcp6_name_servers=2001:db8:1::53\n" in heard())
+                here, own = (a.run(["ip", "-6", what, "show", "dev", "eth0"]).stdout for what in ("route", "address"))
+            asked = {Dhcp6Type(number) for number, count in dhcp.asked.items() if count.packets}
+            assert "default via fe80::ff:fe00:e0" in here
+            assert ("inet6 2001:db8:1::ff:fe00:1/64" in own) == (kind != "addresses")
+            match kind:
+                case "addresses":
+                    assert asked >= {Dhcp6Type.SOLICIT, Dhcp6Type.REQUEST}
+                    assert f"inet6 {dhcp.show()[0]['address']}/128" in own
+                case "news":
+                    assert asked == {Dhcp6Type.INFORMATION_REQUEST} and dhcp.show() == []
+                case "nothing":
+                    assert not asked

@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin
 
 from ..language.addresses import TEXT, Prefix
 from ..language.configuration import Config, accept
-from ..language.errors import ConfigError
+from ..language.errors import ConfigError, Contradiction
 from ..language.integers import uint
 from ..model import Fault, Path
 from ..model.errors import alike
@@ -130,13 +130,21 @@ def _made(hint: Any, given: Any) -> Any:
 
 
 def fault(path: Path, error: ConfigError) -> Fault:
-    """A ConfigError's path, `ports.3` or `rules[2].flags`, as a path into a document."""
+    """A ConfigError as a fault in a document."""
+    what = str(error).partition(": ")[2]
+    if isinstance(error, Contradiction):
+        return Fault((*path, *_steps(error.path)), what, error.fix, other=(error.other, *_steps(error.place)))
+    return Fault((*path, *_steps(error.path)), what)
+
+
+def _steps(text: str) -> Path:
+    """A path as configurations write it, `ports.3` or `rules[2].flags`, as one into a document."""
     steps: list[str | int] = []
-    for part in error.path.split("."):
+    for part in text.split("."):
         name, *numbers = part.split("[")
         steps += [name] if name else []
         steps += [int(number.rstrip("]")) for number in numbers if number.rstrip("]").isdecimal()]
-    return Fault((*path, *steps), str(error).partition(": ")[2])
+    return tuple(steps)
 
 
 __all__ = ["fault", "made", "normal", "written", "written_out"]

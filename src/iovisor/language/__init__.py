@@ -25,7 +25,7 @@ from .addresses import (
 )
 from .component import Component
 from .configuration import Config
-from .errors import ConfigError, DeclarationError, GuardedField, LanguageError, Reject, StaleView
+from .errors import ConfigError, Contradiction, DeclarationError, GuardedField, LanguageError, Reject, StaleView
 from .function import Function, FunctionSpec, action, every, handles, inline
 from .integers import (
     MICROSECOND,
@@ -77,13 +77,13 @@ from .verdicts import FLOOD, HOST, Dropped, Reasons, Verdict, drop, flood, forwa
 
 __all__ = [
     "FLOOD", "HOST", "MICROSECOND", "MILLISECOND", "SECOND", "Array", "Checksum", "Clock", "Component", "Config",
-    "ConfigError", "Count", "Counter", "DeclarationError", "Dropped", "Endpoint", "Function", "FunctionSpec",
-    "GuardedField", "Hash", "Header", "LanguageError", "Layout", "Lpm", "Lru", "Metadata", "Packet", "Port",
-    "PortSet", "Ports", "Prefix", "Queue", "Queues", "Reasons", "Record", "Reject", "Segment", "Stack", "StaleView",
-    "Surroundings", "Table", "UInt", "Verdict", "action", "auto", "bitrate", "data_rate", "data_rate_text", "drop",
-    "duration", "duration_text", "every", "flood", "forward", "handles", "hash", "inline", "instant", "ipv4",
-    "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text", "migrates",
-    "now", "ports", "prefix", "punt", "random", "require", "reverts", "serves", "table", "time",
+    "ConfigError", "Contradiction", "Count", "Counter", "DeclarationError", "Dropped", "Endpoint", "Function",
+    "FunctionSpec", "GuardedField", "Hash", "Header", "LanguageError", "Layout", "Lpm", "Lru", "Metadata", "Packet",
+    "Port", "PortSet", "Ports", "Prefix", "Queue", "Queues", "Reasons", "Record", "Reject", "Segment", "Stack",
+    "StaleView", "Surroundings", "Table", "UInt", "Verdict", "action", "auto", "bitrate", "data_rate", "data_rate_text",
+    "drop", "duration", "duration_text", "every", "flood", "forward", "handles", "hash", "inline", "instant",
+    "ipv4", "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text",
+    "migrates", "now", "ports", "prefix", "punt", "random", "require", "reverts", "serves", "table", "time",
     "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "u10", "u11", "u12", "u13", "u14", "u15", "u16", "u20",
     "u24", "u28", "u32", "u40", "u48", "u56", "u64", "u96", "u128",
 ]

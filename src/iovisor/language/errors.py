@@ -3,6 +3,7 @@
     LanguageError
     ├── DeclarationError (TypeError)     a class is not a well-formed layout, table, function or configuration
     ├── ConfigError (ValueError)         a configuration value is outside what its field allows
+    │   └── Contradiction                it is not what another function of the document says
     ├── Reject                           the packet cannot be processed further: it becomes a drop, with a reason
     ├── StaleView (RuntimeError)         a view was used after the bytes below it moved
     └── GuardedField (AttributeError)    a field under a checksum was assigned instead of rewritten
@@ -29,6 +30,17 @@ class ConfigError(LanguageError, ValueError):
     def __init__(self, path: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
         self.path = path
+
+
+class Contradiction(ConfigError):
+    """A value that fits its field, and not what another function of the document says, at `place` of its configuration.
+
+    `fix`: what to do here about it.
+    """
+
+    def __init__(self, path: str, message: str, fix: str, other: str, place: str) -> None:
+        super().__init__(path, message)
+        self.fix, self.other, self.place = fix, other, place
 
 
 class Reject(LanguageError):

@@ -51,7 +51,9 @@ def check(network: Network, problems: Problems, kinds: Kinds, doubtful: Collecti
     if not problems.fatal:
         _met(checked, problems, found)
         for name, fault in kinds.faults(checked):
-            problems.add(("functions", name, "config", *fault.path), fault.what, fault.fix)
+            elsewhere = ("functions", *fault.other[:1], "config", *fault.other[1:])
+            where = f", in line {problems.line(elsewhere)}" if fault.other else ""
+            problems.add(("functions", name, "config", *fault.path), fault.what + where, fault.fix)
     return checked
 
 

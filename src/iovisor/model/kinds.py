@@ -17,13 +17,14 @@ from .schema import Network
 @dataclass(frozen=True)
 class Fault:
     """A mistake in a configuration; the path begins at the configuration.  `missing`: what the path names is not there;
-    `unknown`: it is not known."""
+    `unknown`: it is not known; `other`: what it contradicts, the name of a function and a path in its configuration."""
 
     path: Path
     what: str
     fix: str = ""
     missing: bool = False
     unknown: bool = False
+    other: Path = ()
 
 
 class UnknownKind(ModelError, LookupError):

@@ -21,7 +21,7 @@ ON_LINK = 255           # the hop limit of a message that no router forwarded
 
 
 class OptionType(IntEnum):
-    """RFC 4861 section 4.6; RFC 8106 for the addresses of name servers."""
+    """RFC 4861 section 4.6; RFC 8106 for name servers, and where names are looked for."""
 
     SOURCE_ADDRESS = 1
     TARGET_ADDRESS = 2
@@ -29,6 +29,15 @@ class OptionType(IntEnum):
     REDIRECTED = 4
     MTU = 5
     NAME_SERVERS = 25
+    SEARCH = 31
+
+
+class Preference(IntEnum):
+    """Which router hosts take rather than another (RFC 4191 section 2.1)."""
+
+    MEDIUM = 0
+    HIGH = 1
+    LOW = 3
 
 
 class RouterSolicitation(Header, checksum=Checksum("checksum", "transport", pseudo=True)):
@@ -140,6 +149,15 @@ class NameServerOption(Header):
     reserved: u16 = 0
     lifetime: u32
     server: ipv6
+
+
+class SearchOption(Header):
+    """Where hosts look for names (RFC 8106 section 5.2); the names follow, filled up to a whole `length`."""
+
+    type: u8 = OptionType.SEARCH
+    length: u8
+    reserved: u16 = 0
+    lifetime: u32
 
 
 @inline

@@ -1,7 +1,8 @@
 """A DHCP server for IPv6 (RFC 8415), for the network on its port and for those behind relay agents.
 
 Link its port to a switch.  It answers neighbor solicitations and ping for its addresses by itself.  Hosts learn from a
-router's advertisements that they may ask it, and where the way out is; it cannot tell them.
+router's advertisements that they may ask it, and where the way out is; it cannot tell them.  A `router` of the same
+document that advertises a subnet's `prefix` tells them what is right by itself.
 
 ## Ports
 

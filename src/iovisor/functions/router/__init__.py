@@ -41,9 +41,21 @@ echo requests, which the router answers.  And what comes from nat may have such 
 
 `via` lists next hops: `gateway`, `port` (needed for link-local gateways) and `weight`; up to 16.  Flows are spread by
 addresses, protocol and ports; a hop that goes moves few flows but its own.  `blocked` is `blackhole` (silence),
-`unreachable` or `prohibit`.  `advertise` makes a port send router advertisements, with every /64 of the interface for
-autoconfiguration: `interval` (200s), `lifetime` (30m), `valid` (1d), `preferred` (4h), `name_servers`, `managed`,
-`other`, `mtu`.
+`unreachable` or `prohibit`.  `advertise` makes a port send router advertisements, with every /64 of the interface:
+
+| of `advertise` | default | |
+|---|---|---|
+| `interval` | 200s | between two advertisements nobody asked for |
+| `lifetime`, `preference` | 30m, medium | how long this is a way out, and whether before others (`low`, `high`) |
+| `valid`, `preferred` | 1d, 4h | how long addresses out of the prefixes are |
+| `autonomous` | true | whether hosts make such addresses by themselves |
+| `managed`, `other` | by the document | whether they ask a DHCPv6 server for addresses, and for what else there is |
+| `name_servers`, `search` | none | whom they ask for names, and where names are looked for |
+| `mtu` | the interface's | |
+
+In a document with a `dhcp6` that serves one of these prefixes, near or behind a relay agent, `managed` and `other`
+follow from it: addresses to give make both true, only something to tell makes `other` true.  What is written and says
+otherwise is refused.  Write them for a server that is not in the document.
 
 A routing daemon's routes come by `feed`, prefix by prefix; `iovisor.fabric.mirror` feeds those that FRR or BIRD put
 into a kernel table.  What is configured goes before what is fed.

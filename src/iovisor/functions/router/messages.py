@@ -1,9 +1,7 @@
 """The frames a router sends by itself: questions for neighbors, announcements, advertisements."""
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from iovisor.language import SECOND, Prefix
+from iovisor.language import SECOND
 from iovisor.parts.asking import advertisement, arp_announcement, arp_request, icmp6, solicitation
 from iovisor.wire.answer import CONTROL, QUOTED
 from iovisor.wire.checksum import finish, of_ipv4
@@ -20,6 +18,7 @@ from iovisor.wire.neighbor import (
     PrefixOption,
     Redirect,
     RouterAdvertisement,
+    SearchOption,
 )
 from iovisor.wire.offload import of_data
 
@@ -32,15 +31,23 @@ def router_advertisement(interface: InterfaceConfig, dst_mac: int, target: int, 
     """RFC 4861 section 6.2.3; `last` says that this router goes."""
     said = interface.advertise
     assert said is not None
-    parts = [bytes(RouterAdvertisement(managed=int(said.managed), other=int(said.other),
-                                       lifetime=0 if last else said.lifetime // SECOND)),
+    # Of a router that is none (any more) hosts need no preference, and must not be told one (RFC 4191 section 2.2).
+    lifetime = 0 if last else said.lifetime // SECOND
+    parts = [bytes(RouterAdvertisement(managed=int(bool(said.managed)), other=int(bool(said.managed or said.other)),
+                                       preference=said.preference if lifetime else 0, lifetime=lifetime)),
              bytes(AddressOption(type=OptionType.SOURCE_ADDRESS, address=interface.mac)),
              bytes(MtuOption(mtu=said.mtu or interface.mtu))]
-    for prefix in prefixes(interface):
-        parts.append(bytes(PrefixOption(prefix_length=64, on_link=1, autonomous=1, valid=said.valid // SECOND,
-                                        preferred=said.preferred // SECOND, prefix=prefix.address)))
+    for prefix in interface.prefixes():
+        parts.append(bytes(PrefixOption(prefix_length=64, on_link=1, autonomous=int(said.autonomous),
+                                        valid=said.valid // SECOND, preferred=said.preferred // SECOND,
+                                        prefix=prefix.address)))
     for server in said.name_servers:
         parts.append(bytes(NameServerOption(lifetime=3 * said.interval // SECOND, server=server)))
+    if said.search:
+        names = said.names()
+        length = -(-len(names) // 8)
+        parts.append(bytes(SearchOption(length=1 + length, lifetime=3 * said.interval // SECOND))
+                     + names.ljust(8 * length, b"\0"))
     return icmp6(dst_mac, interface.mac, interface.link_local, target, b"".join(parts))
 
 
@@ -66,12 +73,5 @@ def redirect6(interface: InterfaceConfig, dst_mac: int, target: int, target_mac:
     return icmp6(dst_mac, interface.mac, interface.link_local, ip.src, message)
 
 
-def prefixes(interface: InterfaceConfig) -> Iterable[Prefix]:
-    """What hosts may configure themselves from."""
-    found = {Prefix(int(n.network.network_address), 64, 128) for n in interface.networks()
-             if n.version == 6 and n.network.prefixlen == 64 and not n.ip.is_link_local}
-    return sorted(found, key=lambda prefix: prefix.address)
-
-
-__all__ = ["advertisement", "arp_announcement", "arp_request", "icmp6", "prefixes", "redirect4", "redirect6",
+__all__ = ["advertisement", "arp_announcement", "arp_request", "icmp6", "redirect4", "redirect6",
            "router_advertisement", "solicitation"]

@@ -2,15 +2,20 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from enum import IntEnum
 
-from iovisor.language import SECOND, Config, ConfigError, Prefix, ipv4, ipv6, mac, time, u8, u16, u24, u32
+from iovisor.language import SECOND, Config, ConfigError, Prefix, Surroundings, ipv4, ipv6, mac, time, u8, u16, u24, u32
+from iovisor.wire import dns
 from iovisor.wire.ethernet import is_group
 from iovisor.wire.ipv6 import link_local
+from iovisor.wire.neighbor import Preference
 
+from .hosts import Given, given
 from .tables import PORTS, RULES, ReversePath, RouteKind
 
 Network = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+LONGEST_SEARCH = 400        # bytes: an advertisement fits in the smallest packet
 KINDS = {"blackhole": RouteKind.BLACKHOLE, "unreachable": RouteKind.UNREACHABLE, "prohibit": RouteKind.PROHIBIT}
 
 
@@ -23,15 +28,20 @@ class Blocked(IntEnum):
 
 
 class AdvertiseConfig(Config):
-    """Router advertisements on an interface: every prefix of it of 64 bits, for autoconfiguration."""
+    """Router advertisements on an interface: every prefix of it of 64 bits.  Hosts make addresses in them by themselves
+    (`autonomous`), and ask a DHCPv6 server for addresses (`managed`) or for what else there is (`other`): these two
+    follow from the document, and are for servers that are not in it."""
 
     interval: time = 200 * SECOND
     lifetime: time = 1800 * SECOND
+    preference: Preference = Preference.MEDIUM
     valid: time = 86400 * SECOND
     preferred: time = 14400 * SECOND
     name_servers: list[ipv6] = []
-    managed: bool = False
-    other: bool = False
+    search: list[str] = []
+    autonomous: bool = True
+    managed: bool | None = None
+    other: bool | None = None
     mtu: u32 | None = None
 
     def validate(self) -> None:
@@ -39,6 +49,31 @@ class AdvertiseConfig(Config):
             raise ConfigError("interval", "RFC 4861 allows 4 to 1800 seconds")
         if self.preferred > self.valid:
             raise ConfigError("preferred", "a prefix cannot be preferred for longer than it is valid")
+        for index, name in enumerate(self.search):
+            try:
+                dns.parse_name(name)
+            except ValueError as error:
+                raise ConfigError(f"search[{index}]", str(error)) from None
+        if len(self.names()) > LONGEST_SEARCH:
+            raise ConfigError("search", f"the names take {len(self.names())} bytes, {LONGEST_SEARCH} are the most")
+
+    def asking(self, path: str, given: Given) -> AdvertiseConfig:
+        """The same, with hosts told to ask for what they are `given`."""
+        if given.addresses and self.managed is False:
+            raise given.contradicts(f"{path}.managed", "hosts would not ask for addresses")
+        if not given.addresses and self.managed:
+            raise given.contradicts(f"{path}.managed", "hosts would ask for addresses")
+        if not given.addresses and self.other is False:
+            raise given.contradicts(f"{path}.other", "hosts would not ask for anything")
+        if not given.addresses and not self.autonomous:
+            raise given.contradicts(f"{path}.autonomous", "hosts would not make addresses by themselves",
+                                    "leave it out, or give that subnet `pools`")
+        found: AdvertiseConfig = self.replaced(managed=given.addresses, other=True)
+        return found
+
+    def names(self) -> bytes:
+        """`search` as an option has it, without what fills it up."""
+        return b"".join(dns.name_bytes(dns.parse_name(name)) for name in self.search)
 
 
 class InterfaceConfig(Config):
@@ -71,6 +106,21 @@ class InterfaceConfig(Config):
                 found.append(ipaddress.ip_interface(text))
             except ValueError:
                 raise ConfigError(f"addresses[{index}]", f"{text!r} is no address like 10.0.0.1/24") from None
+        return found
+
+    def prefixes(self) -> list[Prefix]:
+        """What is advertised."""
+        found = {Prefix(int(n.network.network_address), 64, 128) for n in self.networks()
+                 if n.version == 6 and n.network.prefixlen == 64 and not n.ip.is_link_local}
+        return sorted(found, key=lambda prefix: prefix.address)
+
+    def asking(self, path: str, given: Mapping[Prefix, Given]) -> InterfaceConfig:
+        """The same, with hosts told to ask for what they are `given`; ConfigError if they are told not to."""
+        known = [given[prefix] for prefix in self.prefixes() if prefix in given]
+        if self.advertise is None or not known:
+            return self
+        best = max(known, key=lambda one: one.addresses)
+        found: InterfaceConfig = self.replaced(advertise=self.advertise.asking(f"{path}.advertise", best))
         return found
 
     @property
@@ -183,6 +233,11 @@ class RouterConfig(Config):
         for index, fixed in enumerate(self.fixed):
             if fixed.port not in self.interfaces:
                 raise ConfigError(f"fixed[{index}].port", f"port {fixed.port} has no interface")
+
+    def completed(self, around: Surroundings) -> RouterConfig:
+        """Hosts are told to ask DHCPv6 servers for what those of the document give."""
+        found = {port: one.asking(f"interfaces.{port}", given(around)) for port, one in self.interfaces.items()}
+        return self if found == self.interfaces else self.replaced(interfaces=found)
 
     def port_of(self, hop: HopConfig) -> int | None:
         """The port behind which a gateway is."""
