@@ -55,6 +55,7 @@ from iovisor.language import (
     u48,
     u64,
     u128,
+    walked_once,
 )
 from iovisor.language import mac_address as address_of
 from iovisor.wire.ethernet import Ethernet, EtherType
@@ -520,6 +521,79 @@ class Amends(Function):
         return forward(udp.checksum)
 
 
+
+
+class Absent(Function):
+    """Views that are there on some ways only, asked for after the ways met, alone and with other questions."""
+
+    ports: Ports = ports(8)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth = pkt.parse(Ethernet)
+        ip4, ip6, udp = None, None, None
+        if eth.type == EtherType.IPV4:
+            ip4 = pkt.parse(IPv4)
+        elif eth.type == EtherType.IPV6:
+            ip6 = pkt.parse(IPv6)
+        if pkt.port > 2:
+            udp = pkt.parse(Udp)
+        icmp = pkt.peek(Icmp, pkt.port & 7)
+        if ip4 is not None:
+            pkt.rewrite(ip4, under=None, ttl=3)
+        if ip6 is not None and udp is not None:
+            return forward(ip6.hops + udp.length)
+        if icmp is not None and icmp.type == 8:
+            pkt.rewrite(icmp, code=pkt.port)
+        return forward(pkt.port)
+
+
+class Wanders(Function):
+    """Many ways to the same place, which remember what they saw: the verifier follows each to the end."""
+
+    ports: Ports = ports(8)
+    seen: Array[u64] = table(16)
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        eth = pkt.parse(Ethernet)
+        kind, proto, extra = 0, 0, 0
+        if eth.type == EtherType.IPV4:
+            ip4 = pkt.parse(IPv4)
+            proto = ip4.proto
+            extra = 1 if ip4.ttl & 1 else 2
+            extra = extra * (3 if ip4.ttl & 2 else 5)
+            extra = extra * (7 if ip4.ttl & 4 else 11)
+            extra = extra + (13 if ip4.ttl & 8 else 17)
+        elif eth.type == EtherType.IPV6:
+            proto, _, kind = skip_extensions(pkt, pkt.parse(IPv6))
+        udp = pkt.peek(Udp)
+        found = self.meet(extra, kind)
+        if udp is not None and proto == IpProtocol.UDP:
+            pkt.rewrite(udp, dst=extra + kind, src=found)
+        eth.src = extra << 8 | kind
+        return forward(proto ^ pkt.u16(0))
+
+    def meet(self, extra: int, kind: int) -> int:
+        return self.decide(extra, kind) ^ self.decide(kind, extra) ^ self.decide(extra + 1, kind + 1)
+
+    def decide(self, extra: int, kind: int) -> int:
+        total = 0
+        for place in range(3):
+            entry = self.seen[place + kind + extra & 15]
+            if entry > 100 * place + extra:
+                total = total + entry
+            elif extra & 1:
+                self.seen[place] = entry + extra + 7
+            else:
+                self.seen[place] = entry + 1
+        return total & 0xffff_ffff
+
+
+class Meets(Wanders):
+    """The same ways meet, and what comes behind is walked once."""
+
+    @walked_once
+    def meet(self, extra: int, kind: int) -> int:
+        return self.decide(extra, kind) ^ self.decide(kind, extra) ^ self.decide(extra + 1, kind + 1)
 
 
 class Tunnels(Function):

@@ -90,6 +90,8 @@ class Builder(Expressions):
                     raise NotInLanguage(f"`{function.__name__}` takes *{name}: give each parameter a name", span)
                 value = bound.arguments[name] if name in bound.arguments else Static(parameter.default)
                 self._parameter(span, context, function, name, value, hints.get(name))
+            if getattr(function, "__walked_once__", False):
+                self.out.append(ir.Do(span, ir.Call(span, ir.NoneType(), "forget", [])))
             self._body(source, span)
         if context.leaves:
             self.out.append(ir.Block(span, context.label, body))

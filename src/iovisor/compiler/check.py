@@ -474,6 +474,9 @@ class Checker:
 
     call_instant = call_now
 
+    def call_forget(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
+        return Fact()
+
     def call_random(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:
         return Fact(0, 0xffffffff)
 

@@ -354,5 +354,8 @@ class Computation(Memory):
             state = self.value(f"mul i64 {state}, {factor}")
         return self.value(f"lshr i64 {state}, 32")
 
+    def call_forget(self, expr: ir.Call) -> None:
+        self.target.forget_all(self.whole, expr)
+
     def call_within(self, expr: ir.Call) -> str:
         return self.integer(expr.args[0], 64)

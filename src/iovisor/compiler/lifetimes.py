@@ -50,6 +50,16 @@ def lifetimes(program: ir.Program) -> dict[int, list[ir.Var]]:
     return ends
 
 
+def mentioned_later(program: ir.Program) -> dict[int, set[ir.Var]]:
+    """By the identity of a `forget`: the variables that something behind it in the program mentions."""
+    nodes, found, seen = list(ir.walk(program)), dict[int, set[ir.Var]](), set[ir.Var]()
+    for node in reversed(nodes):
+        if isinstance(node, ir.Call) and node.op == "forget":
+            found[id(node)] = set(seen)
+        seen.update(mentions(node))
+    return found
+
+
 def mentions(node: Any) -> Iterator[ir.Var]:
     """The variables that a node itself reads or writes, once each time."""
     for name in ("var", "view", "counter"):

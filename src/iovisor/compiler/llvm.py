@@ -87,7 +87,7 @@ class Emitter(Computation):
                     if slots.second:
                         self.emit(f"store ptr {pointer.second}, ptr {slots.second}")
                     if slots.present:
-                        self.emit(f"store i1 {pointer.present or 'true'}, ptr {slots.present}")
+                        self.emit(f"store i1 {self.told(pointer.present or 'true')}, ptr {slots.present}")
                     reachable = not isinstance(value, ir.Read) or value.var in self.usable
                     (self.usable.add if reachable else self.usable.discard)(var)
             case ir.Int(optional=True):

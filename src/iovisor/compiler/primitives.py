@@ -51,6 +51,7 @@ OPERATIONS: dict[str, Effects] = {
     "now": Effects("clock"), "instant": Effects("clock"), "hash": Effects(), "random": Effects("clock", "clock"),
     "record": Effects(), "punt": Effects("packet", "events"), "notify": Effects("packet", "events"),
     "within": Effects(), "queue": Effects("", "queue"), "copy": Effects("packet", "copies"), "copied": Effects(),
+    "forget": Effects(),
 }
 
 

@@ -17,7 +17,7 @@ from .check import Checked
 from .debuginfo import DebugInfo
 from .errors import Span
 from .intervals import Interval, union
-from .lifetimes import lifetimes
+from .lifetimes import lifetimes, mentioned_later
 from .target import Target
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Printing:
         self.lent: list[str] = []                       # slots that will end, in the order they began
         self.floors: dict[str, int] = {}                # how many there were where a block or a loop began
         self.ends = lifetimes(self.program)
+        self.later = mentioned_later(self.program)
         self.mortal = {var for ending in self.ends.values() for var in ending}
         self.rooms: dict[ir.Var, str] = {}
         self.leaving: dict[str, tuple[str, set[ir.Var] | None]] = {}
@@ -197,6 +198,14 @@ class Printing:
         yield
         self.label(after)
         self.bounds = bounds if self.helpers == helpers else None
+
+    def told(self, present: str) -> str:
+        """Whether a view is there, hidden if it is a constant, where it became one: LLVM would ask once more, instead,
+        what brought it there, and not in the words in which the verifier heard it."""
+        if present not in ("true", "false"):
+            return present
+        hidden = self.value(f'call i64 asm "", "=r,0"(i64 {int(present == "true")})')
+        return self.value(f"trunc i64 {hidden} to i1")
 
     def interval(self, expr: ir.Expr) -> Interval:
         if isinstance(expr, ir.Const):

@@ -103,6 +103,9 @@ class Target:
         """Before such a loop: make what lies in these slots, each with its type, something the machine knows nothing
         about."""
 
+    def forget_all(self, emit: Emitter, call: ir.Call) -> None:
+        """Before a method that is walked once: the same for every variable, and for what the machine itself holds."""
+
     def turn(self, emit: Emitter) -> None:
         """At the head of a loop that is walked once."""
 
@@ -127,4 +130,4 @@ class Target:
         raise NotImplementedError
 
 
-GENERIC = frozenset({"record", "hash", "now", "instant", "random", "within"})
+GENERIC = frozenset({"record", "hash", "now", "instant", "random", "within", "forget"})

@@ -26,7 +26,7 @@ from .addresses import (
 from .component import Component
 from .configuration import Config
 from .errors import ConfigError, Contradiction, DeclarationError, GuardedField, LanguageError, Reject, StaleView
-from .function import Function, FunctionSpec, action, every, handles, inline
+from .function import Function, FunctionSpec, action, every, handles, inline, walked_once
 from .integers import (
     MICROSECOND,
     MILLISECOND,
@@ -85,5 +85,5 @@ __all__ = [
     "ipv4", "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text",
     "migrates", "now", "ports", "prefix", "punt", "random", "require", "reverts", "serves", "table", "time",
     "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "u10", "u11", "u12", "u13", "u14", "u15", "u16", "u20",
-    "u24", "u28", "u32", "u40", "u48", "u56", "u64", "u96", "u128",
+    "u24", "u28", "u32", "u40", "u48", "u56", "u64", "u96", "u128", "walked_once",
 ]

@@ -68,6 +68,18 @@ def inline(function: F) -> F:
     return function
 
 
+def walked_once(method: F) -> F:
+    """Marks a method before which the kernel's verifier shall forget which way led there.
+
+    It follows every way through a program, and every way on from where they meet if they left other numbers or other
+    views behind; so ten kinds of packets times a hundred ways to decide are a thousand.  Here all of them become one:
+    nothing is known of any number any more, and views of the packet are reached anew when they are next used, which is
+    what it costs.  It changes nothing else.
+    """
+    method.__walked_once__ = True  # type: ignore[attr-defined]
+    return method
+
+
 def handles(event: type[Record]) -> Callable[[F], F]:
     """The method (plain or async) that receives what was punted, or told by `notify`: `(self, event, packet)`."""
     def mark(method: F) -> F:
@@ -311,4 +323,4 @@ def _reasons(cls: type[Function], parts: dict[str, Component]) -> dict[int, str]
     return found
 
 
-__all__ = ["Function", "FunctionSpec", "PythonHome", "action", "every", "handles", "inline"]
+__all__ = ["Function", "FunctionSpec", "PythonHome", "action", "every", "handles", "inline", "walked_once"]

@@ -95,6 +95,37 @@ class Bpf(Target):
             before = emit.value(f"load {kind}, ptr {slot}")
             emit.emit(f"store {kind} {emit.value(f'xor {kind} {before}, {of}')}, ptr {slot}")
 
+    def forget_all(self, emit: Emitter, call: ir.Call) -> None:
+        """Pointers into tables stay: there is one of each, whichever way it came.  What is needed later is pinned where
+        it is, or LLVM would put off forgetting it."""
+        numbers = [(emit.cursor, "i64"), *self.numbers()]
+        for var, slots in emit.slots.items():
+            if var not in emit.later[id(call)]:
+                continue
+            if isinstance(var.type, ir.Int):
+                numbers.append((slots.value, f"i{var.type.bits}"))
+            elif isinstance(var.type, ir.Bool):
+                numbers.append((slots.value, "i1"))
+            if slots.offset:
+                numbers.append((slots.offset, "i64"))
+            if slots.present:
+                numbers.append((slots.present, "i1"))
+        self.forget(emit, numbers)
+        for slot, kind in numbers:
+            if kind == "i128":
+                continue
+            kept = emit.value(f"load {kind}, ptr {slot}")
+            wide = kept if kind == "i64" else emit.value(f"zext {kind} {kept} to i64")
+            wide = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {wide})')
+            cut = wide if kind == "i64" else emit.value(f"trunc i64 {wide} to {kind}")
+            emit.emit(f"store {kind} {cut}, ptr {slot}")
+        emit.usable = set()
+        emit.bounds = None
+
+    def numbers(self) -> list[tuple[str, str]]:
+        """Slots, with their types, that the target has for itself."""
+        return []
+
     def turn(self, emit: Emitter) -> None:
         """The kernel's limit is millions of turns, the language's thousands: the drop stands there for the verifier."""
         emit.declare("declare i64 @llvm.bpf.pseudo(i64, i64)")

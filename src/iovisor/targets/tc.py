@@ -165,11 +165,11 @@ class Tc(Bpf):
         emit.split(beyond, absent, there)
         emit.label(there)
         emit.emit(f"store ptr {address}, ptr {found}")
-        emit.emit(f"store i1 true, ptr {present}")
+        emit.emit(f"store i1 {emit.told('true')}, ptr {present}")
         emit.jump(after)
         emit.label(absent)
         emit.emit(f"store ptr null, ptr {found}")
-        emit.emit(f"store i1 false, ptr {present}")
+        emit.emit(f"store i1 {emit.told('false')}, ptr {present}")
         emit.label(after)
         return Pointer(emit.value(f"load ptr, ptr {found}"), offset, emit.value(f"load i1, ptr {present}"))
 

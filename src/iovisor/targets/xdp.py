@@ -107,11 +107,18 @@ class Xdp(Bpf):
         emit.store_swapped(emit.offset(data, 12), tpid, 0, 16)
         emit.store_swapped(emit.offset(data, 14), tci, 0, 16)
 
+    def numbers(self) -> list[tuple[str, str]]:
+        """A shift is kept, when it is not known any more, in the range it may have: see `base`."""
+        return [(slot, "i64") for slot in (self.shift, self.tci_slot, self.tpid_slot)]
+
     # -- reaching the packet -----------------------------------------------------------------------------------------
 
     def base(self, emit: Emitter, data: str) -> str:
         """What lies behind the addresses is counted from here."""
-        return data if self.lifted else emit.offset(data, emit.value(f"load i64, ptr {self.shift}"))
+        if self.lifted:
+            return data
+        shift = emit.value(f"load i64, ptr {self.shift}")
+        return emit.offset(data, lowering.bounded(emit, shift, 4) if "forget" in emit.operations else shift)
 
     def split(self, emit: Emitter, view: ir.Var) -> int | None:
         if self.lifted or view not in emit.places or not isinstance(view.type, ir.View):
@@ -175,7 +182,7 @@ class Xdp(Bpf):
         found, second, present = emit.slot("ptr"), emit.slot("ptr"), emit.slot("i1")
         emit.emit(f"store ptr null, ptr {found}")
         emit.emit(f"store ptr null, ptr {second}")
-        emit.emit(f"store i1 false, ptr {present}")
+        emit.emit(f"store i1 {emit.told('false')}, ptr {present}")
         data, end = self.bounds(emit)
         low, high = place
         after = emit.name("peeked")
@@ -188,7 +195,7 @@ class Xdp(Bpf):
             emit.label(there)
         emit.emit(f"store ptr {emit.offset(data, offset) if split else tests[-1][0]}, ptr {found}")
         emit.emit(f"store ptr {tests[-1][0]}, ptr {second}")
-        emit.emit(f"store i1 true, ptr {present}")
+        emit.emit(f"store i1 {emit.told('true')}, ptr {present}")
         emit.label(after)
         return Pointer(emit.value(f"load ptr, ptr {found}"), offset, emit.value(f"load i1, ptr {present}"),
                        emit.value(f"load ptr, ptr {second}"))

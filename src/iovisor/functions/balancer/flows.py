@@ -11,7 +11,22 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from iovisor.language import Array, Counter, Function, Hash, Lru, Port, inline, require, table, time, u8, u16, u64
+from iovisor.language import (
+    Array,
+    Counter,
+    Function,
+    Hash,
+    Lru,
+    Port,
+    inline,
+    require,
+    table,
+    time,
+    u8,
+    u16,
+    u64,
+    walked_once,
+)
 from iovisor.parts.connections import FINS, FOREVER, LINGER, Connections, Flow, Mark, State, Untracked
 from iovisor.parts.rejection import Rejection
 from iovisor.wire.icmp import Unreachable
@@ -124,6 +139,7 @@ class Flows(Function):
 
     # -- the long way ------------------------------------------------------------------------------------------------
 
+    @walked_once
     def decide(self) -> None:
         """Say in the case what is done with a packet of the flow that is in `keys`."""
         flow, case = self.keys[0], self.cases[0]
