@@ -32,7 +32,7 @@ class Unreadable(Reasons):
 
 
 class IPv6Halves(Header, pseudo=("source_upper", "source_lower", "destination_upper", "destination_lower"),
-                 shaping=("next", "length")):
+                 shaping=("next", "length"), offload="ipv6"):
     """The fixed header of IPv6, its addresses in words."""
 
     version: u4

@@ -24,11 +24,13 @@ Clients may be on either side.
 | `addresses` | list | | its own, one a family, as `10.0.0.9/24`: where its questions for backends come from |
 | `gateways` | list | | for backends on no network of `addresses`, one a family |
 | `vlan` | number | 0 | the VLAN all this is about, 0 for untagged frames; others pass |
+| `mtu` | number | 1500 | the longest packet that fits on the way to a backend, 1320 at least; for mode `tunnel` |
+| `spread` | number | 0 | of the sources of IPv4 tunnels, how many low bits are the flow's, see below |
 | `seed` | number | 0 | changes who gets what; balancers with one seed, and VIPs and backends alike, choose alike |
 | `slots` | number | 16384 | of a VIP's table, a power of two, fixed when the balancer is made; so are the next two |
 | `most_vips`, `most_backends` | number | 16, 1024 | room |
 | `recent` | number | 4096 | flows that each CPU knows at once, a power of two, fixed as well |
-| `rejections` | number | 100 | how many are told, a second, that nobody serves; others hear nothing |
+| `rejections` | number | 100 | how many are told, a second, that nobody serves, or what fits; others hear nothing |
 | `sessions` | number | 16384 | room for clients that stick to backends |
 | `connections` | number | 65536 | room for established flows, two entries each in mode `nat` |
 | `transitory`, `trains` | number | 8192, 4096 | the same for half-open ones, and for fragmented packets |
@@ -56,6 +58,16 @@ A VIP has:
 Mode `nat` makes the backend the destination, and the VIP the source of its answers, which must come back this way.
 `direct` hands packets to the backend's Ethernet address as they are: it needs the VIP's address on its loopback device,
 answers clients itself, and may be anywhere on the link.
+`tunnel` puts them into other packets, to the backend's address from the balancer's own (RFC 2003, RFC 2473): the same,
+and the backend may be anywhere that is routed to, and of either family.  Something there has to unwrap them: Linux's
+`ipip`, `sit` or `ip6tnl` devices.
+
+*Tunnels*: DSCP and ECN are copied, what is inside is left as it is, and the outer packet may not be fragmented.  A
+client whose packet does not fit is told what does (RFC 1191, RFC 8201), by the VIP, even if it might be fragmented: it
+has to do that itself.  Give the way to the backends an `mtu` of 1540 or more, and nobody has to.  What routers on the
+way say about tunnels that are too long for them is believed for ten minutes; other errors are only counted.  Devices
+that spread packets over CPUs by addresses see the flow in IPv6's label; for IPv4, `spread` = 4 makes 16 addresses of
+the balancer's own, 10.0.0.0 to 10.0.0.15 of 10.0.0.9, all of which have to be free for it, and trusted by who unwraps.
 
 ```python
 from iovisor.functions.balancer import Balancer
@@ -119,7 +131,7 @@ changed.
 
 `hits`: packets and bytes to a member, by number.  `opened`: flows it was given.  `noted`: by number, flows without
 room among the established (0, each second they are seen), flows that were given to another (1), clients that were told
-that nobody serves (2), echo requests answered (3).
+that nobody serves (2), echo requests answered (3), clients told what fits (4), errors about tunnels (5).
 
 ## Drop reasons
 
@@ -128,6 +140,8 @@ that nobody serves (2), echo requests answered (3).
 | `NOT_OURS` | is for the balancer's Ethernet address, and for nothing it serves |
 | `UNSERVED` | is for a VIP's address and no port of its, or is ICMP that concerns nobody |
 | `NO_BACKEND` | is for a VIP without an open backend |
+| `TOO_BIG` | does not fit into the tunnel to its backend, and nobody is told |
+| `TUNNEL` | is an ICMP error about a tunnel, and of no use |
 | `COLLISION` | is a first one, and would look to its backend like another client's, after three tries |
 | `HEARD`, `BAD_RESOLUTION` | is ARP or discovery, and of no use; and malformed |
 | `MALFORMED` | contradicts itself: version, lengths, transport header |
@@ -149,7 +163,8 @@ forgets those with an end in a prefix, or all; `drain` closes a backend for new 
 ## Limits
 
 TCP is followed by its flags, not its windows.  Neighbor discovery, refusals and checks are Python's, ARP is not: while
-it is away, backends stay as they are.  No tunnels yet.  Answers of flows whose entries were flushed or pushed out pass
+it is away, backends stay as they are, and nobody is told what fits.  An aggregate of more than 65,495 bytes fits into
+no tunnel.  Answers of flows whose entries were flushed or pushed out pass
 with the backend's own address.  ICMP errors about a client behind the backends' port are dropped; echo requests in
 fragments, too.
 """

@@ -21,14 +21,15 @@ from iovisor.wire.ipv4 import IpProtocol, IPv4, payload_length, skip_options
 from iovisor.wire.ipv6 import IPv6, is_multicast, link_local
 from iovisor.wire.neighbor import NeighborSolicitation, OptionType, link_layer_address
 
-from . import checks
+from . import checks, tunnel
 from .checks import Conversation, Ends, Record
 from .flows import MASK64, WORD
 from .roster import Roster
 from .settings import Address, Way
-from .tables import Reason, Slow, Work
+from .tables import Mode, Reason, Slow, Work
 
 AGAIN, REFRESH = SECOND, 30 * SECOND
+NARROW = 600 * SECOND                   # RFC 1191 section 6.3: how long a way is taken to be narrow
 FIRST_PORT, PORTS = 32_768, 28_000       # from which checks come
 
 
@@ -70,6 +71,11 @@ class Care(Roster):
                         self.located(ipaddress.IPv4Address(message.sender_ip), message.sender_mac)
                     else:
                         self.discovered(packet, eth)
+                case Work.TOO_BIG:
+                    tunnel.too_big(packet, event.mtu, event.reason)
+                    self.send(packet, packet.port)
+                case Work.NARROW:
+                    self.narrowed(tunnel.narrowed(packet, event.reason))
                 case Work.REFUSAL:
                     self.rejection.turn(packet, event.reason)
                     self.send(packet, packet.port)
@@ -77,6 +83,21 @@ class Care(Roster):
                     self.answered(packet, event.reason)
         except Reject as rejected:
             self.lose(rejected.reason)
+
+    def narrowed(self, told: tunnel.Narrow) -> None:
+        """Less fits on the way to a backend than was thought."""
+        for number, (_, vip, backend) in self.numbers.items():
+            if vip.mode == Mode.TUNNEL and backend.parsed() == told.backend and told.mtu < self.members[number].mtu:
+                self.narrow[number] = told.mtu, now() + NARROW
+                self.write(number)
+
+    @every(1)
+    def widen(self) -> None:
+        """Ways may be wide again."""
+        for number, (_, until) in list(self.narrow.items()):
+            if until <= now():
+                del self.narrow[number]
+                self.write(number)
 
     # -- checks ------------------------------------------------------------------------------------------------------
 

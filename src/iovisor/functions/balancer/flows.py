@@ -135,7 +135,7 @@ class Flows(Function):
 
     def is_own(self, upper: int, lower: int) -> bool:
         own = self.own[1 if upper != 0 else 0]
-        return own.upper == upper and own.lower == lower
+        return own.upper == upper and (own.lower ^ lower) & own.kept == 0
 
     # -- the long way ------------------------------------------------------------------------------------------------
 

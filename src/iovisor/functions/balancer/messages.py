@@ -19,11 +19,12 @@ from iovisor.wire.ipv4 import IpProtocol, IPv4, skip_options
 from iovisor.wire.ipv6 import IPv6
 from iovisor.wire.neighbor import ON_LINK, NeighborSolicitation
 
-from .flows import MASK64, WORD, Flows, mixed
+from .flows import MASK64, WORD, mixed
 from .tables import Mode, Note, Reason, Slow, What, Work
+from .tunnel import Tunnels
 
 
-class Messages(Flows):
+class Messages(Tunnels):
     def related(self, ours: int) -> tuple[int, int]:
         """Whom an error is for, by the flow in `keys`: the opposite of what it quotes."""
         flow = self.keys[0]
@@ -60,6 +61,9 @@ class Messages(Flows):
         inner = pkt.parse(IPv4)
         require(inner.version == 4 and inner.ihl >= 5, Unreadable.MALFORMED)
         skip_options(pkt, inner)
+        if ours and inner.proto in (IpProtocol.IPV4, IpProtocol.IPV6) and inner.src == ip.dst and self.is_own(
+                0, MAPPED | inner.src):
+            return self.tunnel_error()
         if inner.offset != 0 or inner.proto not in (IpProtocol.TCP, IpProtocol.UDP) or inner.src != ip.dst:
             require(not ours, Untracked.UNRELATED)
             return forward(onward)
@@ -75,10 +79,13 @@ class Messages(Flows):
             pkt.rewrite(ip, under=None, src=vip.lower & WORD)
             return forward(self.outside)
         member = self.members[number]
+        mode = self.vips[member.vip].mode
+        if mode == Mode.TUNNEL:
+            return self.tunnel(pkt, eth, number, ip.src, ip.length, ip.length, ip.dscp << 2 | ip.ecn, IpProtocol.IPV4)
         eth.dst = member.mac
         if pkt.port == self.inside:
             eth.src = self.config.mac
-        if self.vips[member.vip].mode == Mode.NAT:
+        if mode == Mode.NAT:
             requote4(pkt, message, inner, ends, member.lower & WORD, member.port, inner.dst, ends.destination)
             pkt.rewrite(ip, under=None, dst=member.lower & WORD)
         return forward(self.inside)
@@ -106,6 +113,10 @@ class Messages(Flows):
         message = pkt.parse(Message)
         inner = pkt.parse(IPv6Halves)
         require(inner.version == 6, Unreadable.MALFORMED)
+        if ours and inner.next in (IpProtocol.IPV4, IpProtocol.IPV6) and self.is_own(
+                ip.destination_upper, ip.destination_lower) and inner.source_upper == ip.destination_upper and \
+                inner.source_lower == ip.destination_lower:
+            return self.tunnel_error()
         if (inner.next not in (IpProtocol.TCP, IpProtocol.UDP) or inner.source_upper != ip.destination_upper
                 or inner.source_lower != ip.destination_lower):
             require(not ours, Untracked.UNRELATED)
@@ -127,10 +138,14 @@ class Messages(Flows):
             pkt.rewrite(ip, under=None, source_upper=vip.upper, source_lower=vip.lower)
             return forward(self.outside)
         member = self.members[number]
+        mode = self.vips[member.vip].mode
+        if mode == Mode.TUNNEL:
+            return self.tunnel(pkt, eth, number, ip.source_lower, ip.length + 40 & 0xffff, ip.length + 40 & 0xffff,
+                               ip.traffic >> 20, IpProtocol.IPV6)
         eth.dst = member.mac
         if pkt.port == self.inside:
             eth.src = self.config.mac
-        if self.vips[member.vip].mode == Mode.NAT:
+        if mode == Mode.NAT:
             change = 4 * WORD - of_halves(inner.source_upper, inner.source_lower) + of_halves(
                 member.upper, member.lower)
             change_ends(pkt, message, ends, inner.next, change, member.port, ends.destination, change + change)

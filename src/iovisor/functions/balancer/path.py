@@ -102,6 +102,7 @@ class Path(Messages):
         version = self.versions[0].changes
         seen = self.recent[mix & self.config.recent - 1]
         own, port, upper, lower, mac = 0, 0, 0, 0, 0
+        header = (tcp.offset * 4 if tcp is not None else 8) - payload
         if (plain and seen.a_lower == a_lower and seen.b_lower == b_lower and seen.a_upper == a_upper
                 and seen.b_upper == b_upper and seen.a_port == one and seen.b_port == two
                 and seen.protocol == protocol and seen.version == version and seen.until > moment):
@@ -140,11 +141,19 @@ class Path(Messages):
         # From here on `a_…` and `b_…` are what source and destination become.
         if what == What.FORWARD:
             member = self.members[number]
+            mode = self.vips[member.vip].mode
+            if mode == Mode.TUNNEL:
+                if ip4 is not None:
+                    return self.tunnel(pkt, eth, number, mix, ip4.length, max(ip4.length + header, 0) & 0xffff,
+                                       ip4.dscp << 2 | ip4.ecn, IpProtocol.IPV4)
+                elif ip6 is not None:
+                    return self.tunnel(pkt, eth, number, mix, ip6.length + 40 & 0xffff,
+                                       max(ip6.length + 40 + header, 0) & 0xffff, ip6.traffic >> 20, IpProtocol.IPV6)
             self.hits.add(number, bytes=len(pkt))
             eth.dst = member.mac
             if pkt.port == self.inside:
                 eth.src = self.config.mac
-            if self.vips[member.vip].mode != Mode.NAT:
+            if mode != Mode.NAT:
                 return forward(self.inside)
             if own:
                 a_upper, a_lower, one = b_upper, b_lower, port

@@ -52,6 +52,7 @@ class Roster(Path):
         self.stations: dict[Address, mac] = {}                                  # who was found where
         self.filled: dict[int, list[int]] = {}                                  # choices, by VIP
         self.drawn: dict[int, list[tuple[int, bytes, int]]] = {}                # and what they were made of
+        self.narrow: dict[int, tuple[int, int]] = {}                            # by member: what fits, until when
 
     def configure(self, old: BalancerConfig | None, new: BalancerConfig) -> None:
         for fixed in ("slots", "recent", "most_vips", "most_backends"):
@@ -61,7 +62,9 @@ class Roster(Path):
         self.flows.fill(new)
         for place, version in enumerate((4, 6)):
             own = [words(network.ip) for network in new.networks() if network.version == version]
-            self.own[place] = Own(upper=own[0][0], lower=own[0][1]) if own else Own(upper=0, lower=0)
+            kept = MASK64 ^ (1 << new.spread) - 1 if version == 4 else MASK64
+            self.own[place] = Own(upper=own[0][0], lower=own[0][1], kept=kept) if own else Own(
+                upper=0, lower=0, kept=MASK64)
         vips = {Name(vip.upper, vip.lower, vip.port, vip.protocol): number
                 for number, vip in self.vips.items() if vip.port}
         members = {Name(member.upper, member.lower, member.port, member.vip): number
@@ -115,9 +118,10 @@ class Roster(Path):
             self.choose(vip, left)
         for name, number in gone.items():
             epoch = self.members[number].epoch
-            self.members[number] = Member(upper=0, lower=0, mac=0, port=0, vip=0, epoch=epoch + 1, health=Health.DEAD,
-                                          held=0)
+            self.members[number] = Member(upper=0, lower=0, mac=0, port=0, vip=0, epoch=epoch + 1, mtu=0,
+                                          health=Health.DEAD, held=0)
             self.well.discard(number)
+            self.narrow.pop(number, None)
             del members[name]
 
     def write(self, number: int) -> None:
@@ -132,7 +136,8 @@ class Roster(Path):
         if station and number in self.well:
             health = Health.OPEN if backend.weight and not backend.drain and not before.held else Health.CLOSED
         self.members[number] = Member(upper=upper, lower=lower, mac=station, port=backend.port or vip.port,
-                                      vip=vip_number, epoch=before.epoch, health=health, held=before.held)
+                                      vip=vip_number, epoch=before.epoch, health=health, held=before.held,
+                                      mtu=min(self.settings.mtu, *self.narrow.get(number, ())[:1], 0xffff))
 
     def draw(self, vip: int) -> None:
         """Fill the choices of a VIP from its members that are open."""

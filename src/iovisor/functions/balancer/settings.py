@@ -12,6 +12,7 @@ from iovisor.wire.ipv4 import IpProtocol
 
 from .tables import Mode, Orphans
 
+LEAST = 1320                    # bytes of a packet to a backend that must fit: what IPv6 needs, and an outer header
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -102,7 +103,7 @@ class VipConfig(Config):
         seen = set()
         for index, backend in enumerate(self.backends):
             place = f"backends[{index}]"
-            if backend.parsed().version != own.version:
+            if backend.parsed().version != own.version and self.mode != Mode.TUNNEL:
                 raise ConfigError(f"{place}.address", f"{backend.address} is of another family than {self.address}")
             if self.mode != Mode.NAT and backend.port not in (0, self.port):
                 raise ConfigError(f"{place}.port", "only mode nat changes ports")
@@ -128,6 +129,8 @@ class BalancerConfig(ConnectionsConfig, RejectionConfig):
     addresses: list[str] = []
     gateways: list[str] = []
     vlan: u12 = 0
+    mtu: u16 = 1500
+    spread: u8 = 0
     vips: list[VipConfig] = []
     seed: u64 = 0
     slots: u32 = 16_384
@@ -151,6 +154,10 @@ class BalancerConfig(ConnectionsConfig, RejectionConfig):
             raise ConfigError("slots", "a power of two between 256 and 1048576")
         if self.recent & self.recent - 1 or not 64 <= self.recent <= 1 << 20:
             raise ConfigError("recent", "a power of two between 64 and 1048576")
+        if self.mtu < LEAST:
+            raise ConfigError("mtu", f"{LEAST} is the least")
+        if self.spread > 8:
+            raise ConfigError("spread", "8 bits are the most")
         if not self.most_vips:
             raise ConfigError("most_vips", "one is the least")
         if not 0 < self.most_backends < 0xffff:
@@ -171,9 +178,13 @@ class BalancerConfig(ConnectionsConfig, RejectionConfig):
             seen.add((address, vip.port, vip.protocol))
             if any(network.ip == address for network in networks):
                 raise ConfigError(f"{place}.address", f"{address} is the balancer's own address")
-            if vip.check.way != Way.NONE and not any(network.version == address.version for network in networks):
-                raise ConfigError(f"{place}.check", f"a check comes from an address: give `addresses` one of IPv"
-                                                    f"{address.version}")
+            for version in {backend.parsed().version for backend in vip.backends} - {n.version for n in networks}:
+                if vip.check.way != Way.NONE:
+                    raise ConfigError(f"{place}.check", "a check comes from an address: give `addresses` one of IPv"
+                                                        f"{version}")
+                if vip.mode == Mode.TUNNEL:
+                    raise ConfigError(f"{place}.mode", "a tunnel begins at an address: give `addresses` one of IPv"
+                                                       f"{version}")
 
     def networks(self) -> list[Interface]:
         """The balancer's own addresses, with their networks."""

@@ -18,7 +18,7 @@ from enum import IntEnum
 from iovisor.language import Reasons, Record, auto, mac, time, u8, u16, u64
 from iovisor.parts.connections import Connection
 
-NOTES = 4
+NOTES = 6
 
 
 class Reason(Reasons):
@@ -28,6 +28,8 @@ class Reason(Reasons):
     COLLISION = auto()
     BAD_RESOLUTION = auto()
     HEARD = auto()
+    TOO_BIG = auto()
+    TUNNEL = auto()
 
 
 class Mode(IntEnum):
@@ -35,6 +37,7 @@ class Mode(IntEnum):
 
     NAT = 0                 # their destination becomes the backend, and its answers come back this way
     DIRECT = 1              # they are handed to the backend's Ethernet address; it answers the client itself
+    TUNNEL = 2              # they are sent to the backend's address, within another packet; it answers the same way
 
 
 class Orphans(IntEnum):
@@ -69,6 +72,8 @@ class Note(IntEnum):
     MOVED = 1               # a flow that was chosen for again
     REFUSED = 2             # a packet whose sender is told that nobody serves
     ECHO = 3                # an echo request answered
+    TOO_BIG = 4             # a packet whose sender is told that it does not fit into a tunnel
+    TUNNEL = 5              # an ICMP error about a tunnel
 
 
 class Balanced(Connection):
@@ -113,6 +118,7 @@ class Member(Record):
     port: u16
     vip: u16
     epoch: u16
+    mtu: u16                # of the way to it
     health: u8
     held: u8                # 1: somebody drains it by hand
 
@@ -145,6 +151,8 @@ class Work(IntEnum):
     RESOLUTION = 0          # ARP or neighbor discovery: a question for us, or an answer to us
     REFUSAL = 1             # its sender is told that nobody serves
     ANSWER = 2              # it answers a check
+    TOO_BIG = 3             # its sender is told what fits, `mtu`
+    NARROW = 4              # it says what fits on the way to a backend
 
 
 class Slow(Record):
@@ -152,6 +160,7 @@ class Slow(Record):
 
     what: u8
     reason: u8
+    mtu: u16 = 0
 
 
 class Version(Record):
@@ -187,7 +196,9 @@ class Case(Record):
 
 
 class Own(Record):
-    """The balancer's own address of a family, IPv4 first; zero if there is none."""
+    """The balancer's own address of a family, IPv4 first; zero if there is none.  All that differ from it in bits that
+    are not `kept` are its own as well: see `spread`."""
 
     upper: u64
     lower: u64
+    kept: u64
