@@ -96,6 +96,7 @@ class Early(BpfLoaded):
                  account: Map, secret: int, soft: bool) -> None:
         self._of, self._pins, self._cache, self._versions = of, pins, cache, versions
         self._counters, self._account, self.secret, self.soft = counters, account, secret, soft
+        self.taps: dict[str, Program] = {}                  # what stands in the door for watchers
         super().__init__(of.function, "xdp", (INGRESS,), cache=cache, bare=False)
 
     def _make(self) -> None:
@@ -125,7 +126,11 @@ class Early(BpfLoaded):
 
     def settle(self) -> None:
         """Put the program that stands now behind the door."""
-        self.slots.store(self.doors[INGRESS].to_bytes(4, "little"), self.programs[INGRESS])
+        program = self.programs[INGRESS]
+        if INGRESS in self.taps:
+            self.slots.store(self.behind(INGRESS).to_bytes(4, "little"), program)
+            program = self.taps[INGRESS]
+        self.slots.store(self.doors[INGRESS].to_bytes(4, "little"), program)
         for slot, kind in ((FLOOD_SLOT, FLOOD_KIND), (HOST_SLOT, HOST_KIND)):
             self._lead(slot, kind)
 
@@ -164,7 +169,8 @@ class Early(BpfLoaded):
     def beside(self, of: BpfLoaded, versions: dict[str, int]) -> Self:  # type: ignore[override]
         """The same for the wiring beside: maps of its own and, until `configured`, no programs."""
         fresh = copy(self)
-        fresh._of, fresh._versions, fresh.maps, fresh.programs, fresh.watches = of, versions, {}, {}, {}
+        fresh._of, fresh._versions, fresh.maps, fresh.programs = of, versions, dict(of.maps), {}
+        fresh.watches, fresh.taps = {}, {}
         fresh.forget()
         fresh._own()
         return fresh
@@ -183,8 +189,8 @@ class Early(BpfLoaded):
 
     def close(self) -> None:
         """Give back what is its own."""
-        for program in self.programs.values():
-            program.close()
+        for found in (*self.programs.values(), *self.watches.values(), *self.taps.values()):
+            found.close()
         for name in ("@next", "@context"):
             if name in self.maps:
                 self.maps[name].close()

@@ -12,19 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ..kernel.assembler import (
-    R0,
-    R1,
     R2,
-    R3,
-    R4,
-    R6,
     R7,
     R10,
-    Helper,
     Label,
     Line,
-    Register,
-    call,
     compute,
     jump,
     jump_if,
@@ -33,9 +25,9 @@ from ..kernel.assembler import (
 )
 from ..language.addresses import Prefix, mac_address, prefix
 from ..language.verdicts import KINDS
+from .sights import Sight
 
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmp6": 58}
-_VLAN_PRESENT, _VLAN_TCI = 20, 24
 _ETHERNET, _IP, _PORTS = -24, -64, -72          # where headers lie on the stack
 
 
@@ -84,23 +76,22 @@ class Filter:
         given = {name.name: getattr(self, name.name) for name in fields(self)}
         return ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
 
-    def tests(self) -> list[Line]:
-        """Instructions that jump to `other` if the packet's bytes do not match.
+    def tests(self, sight: Sight) -> list[Line]:
+        """Instructions that jump to `other` if the packet's bytes, as that sees them, do not match.
 
         R6 holds the context; all other registers below R8 and 72 bytes of the stack are lost.
         """
         lines: list[Line] = []
         if self.vlan is not None:
-            lines += [load(R2, R6, _VLAN_PRESENT, 4), jump_if(R2, "==", 0, "other"), load(R2, R6, _VLAN_TCI, 4),
-                      compute(R2, "&", 0xfff), jump_if(R2, "!=", self.vlan, "other")]
+            lines += [*sight.vlan(), jump_if(R2, "!=", self.vlan, "other")]
         if self.mac is not None or self.ethertype is not None or self._beyond():
-            lines += _fetch(0, _ETHERNET, 14)
+            lines += sight.fetch(0, _ETHERNET, 14)
         if self.mac is not None:
             mac = mac_address(self.mac).to_bytes(6, "big")
             lines += _either("mac", [(_ETHERNET, mac, b"\xff" * 6), (_ETHERNET + 6, mac, b"\xff" * 6)])
         if self.ethertype is not None:
             lines += _equal(_ETHERNET + 12, self.ethertype.to_bytes(2, "big"), b"\xff" * 2, "other")
-        return lines + (self._network() if self._beyond() else [])
+        return lines + (self._network(sight) if self._beyond() else [])
 
     def _prefixes(self) -> dict[str, Prefix]:
         return {name: prefix(value) for name in ("address", "source", "destination")
@@ -112,7 +103,7 @@ class Filter:
     def _beyond(self) -> bool:
         return bool(self._prefixes()) or self.protocol is not None or self._ports()
 
-    def _network(self) -> list[Line]:
+    def _network(self, sight: Sight) -> list[Line]:
         """IPv4 or IPv6, whichever the packet is and the addresses are."""
         family = next((found.bits for found in self._prefixes().values()), 0)
         lines: list[Line] = [load(R2, R10, _ETHERNET + 12, 2)]
@@ -122,14 +113,14 @@ class Filter:
             lines.append(jump_if(R2, "==", 0xdd86, "six"))
         lines.append(jump("other"))
         if family != 128:
-            lines += [Label("four"), *_fetch(14, _IP, 20), *self._addresses("four", 12, 16, 9)]
+            lines += [Label("four"), *sight.fetch(14, _IP, 20), *self._addresses("four", 12, 16, 9)]
             if self._ports():
                 lines += [load(R2, R10, _IP + 6, 2), compute(R2, "&", 0xff1f), jump_if(R2, "!=", 0, "other"),
                           load(R7, R10, _IP, 1), compute(R7, "&", 15), compute(R7, "<<", 2), compute(R7, "+", 14)]
             lines.append(jump("network"))
         if family != 32:
-            lines += [Label("six"), *_fetch(14, _IP, 40), *self._addresses("six", 8, 24, 6), move(R7, 54)]
-        return [*lines, Label("network"), *(self._transport() if self._ports() else [])]
+            lines += [Label("six"), *sight.fetch(14, _IP, 40), *self._addresses("six", 8, 24, 6), move(R7, 54)]
+        return [*lines, Label("network"), *(self._transport(sight) if self._ports() else [])]
 
     def _addresses(self, family: str, source: int, destination: int, protocol: int) -> list[Line]:
         lines: list[Line] = []
@@ -147,20 +138,14 @@ class Filter:
                                                  for at in places[name]])
         return lines
 
-    def _transport(self) -> list[Line]:
+    def _transport(self, sight: Sight) -> list[Line]:
         """R7 is where the transport header begins."""
-        lines = _fetch(R7, _PORTS, 4)
+        lines = sight.fetch(R7, _PORTS, 4)
         for value, places in ((self.source_port, [0]), (self.destination_port, [2]), (self.service, [0, 2])):
             if value is not None:
                 wanted = value.to_bytes(2, "big")
                 lines += _either(f"port{len(lines)}", [(_PORTS + at, wanted, b"\xff" * 2) for at in places])
         return lines
-
-
-def _fetch(offset: int | Register, place: int, size: int) -> list[Line]:
-    """Bytes of the packet to the stack."""
-    return [move(R1, R6), move(R2, offset), move(R3, R10), compute(R3, "+", place), move(R4, size),
-            call(Helper.PACKET_LOAD), jump_if(R0, "!=", 0, "other")]
 
 
 def _equal(place: int, value: bytes, mask: bytes, otherwise: str) -> list[Line]:

@@ -39,6 +39,7 @@ from .pins import WIRING, PinnedLoaded, Pins, Unpinned, pin_of, wiring_pin
 from .recorders import Watcher
 
 INGRESS, EGRESS, HOOK = "ingress", "egress", "hook"
+EARLY = "xdp"                   # ingress at XDP: a stage to those who look
 MEMBER = 16                     # bytes: see `edges.flood`
 _MEMBER = struct.Struct("<III")
 
@@ -96,7 +97,7 @@ class Instance:
         """Load programs anew, and put them behind the doors at the end; if anything fails, the former stand there."""
         former: list[tuple[BpfLoaded, dict[str, Program]]] = []
         try:
-            for one in self._both:
+            for one in self.both:
                 for program in one.programs.values():
                     _ = program.fd                          # from now on not only the doors keep it
                 former.append((one, one.renewed()))
@@ -106,7 +107,7 @@ class Instance:
             fresh = [program for one, _ in former for program in one.programs.values()]
             for one, programs in former:
                 one.programs = programs
-            if all(one.programs for one in self._both):
+            if all(one.programs for one in self.both):
                 self.settle(inline)
             for program in fresh:
                 program.close()
@@ -116,7 +117,7 @@ class Instance:
                 program.close()
 
     @property
-    def _both(self) -> list[BpfLoaded]:
+    def both(self) -> list[BpfLoaded]:
         """What is loaded, at TC and at XDP."""
         return [self.loaded, *([self.early] if self.early is not None else [])]
 
@@ -125,6 +126,10 @@ class Instance:
         if self.early is None:
             self.early = Early(self.loaded, self.pins, self.cache, self.versions, self.counters.array, account, secret,
                                soft)
+            if self.watchers:
+                recorders.arm_early(self.early, self.watchers)
+                self.early.configured()
+                self.early.settle()
         self.early.bear(soft)
         return self.early
 
@@ -273,6 +278,9 @@ class Instance:
 
     def runs(self, stage: str) -> int:
         """The identifier of a stage's program, whoever stands in its door."""
+        if stage == EARLY and self.early is not None:
+            slot = self.early.behind(INGRESS) if self.early.taps else self.early.doors[INGRESS]
+            return self.behind(Door(self.early.slots, slot))
         tapped = stage in self.taps
         return self.behind(Door(self.loaded.slots, self.loaded.behind(stage)) if tapped else self.door(stage))
 
@@ -294,7 +302,7 @@ class Instance:
 
     def rest(self) -> None:
         """Give back the descriptors of what stays without them."""
-        for one in self._both:
+        for one in self.both:
             one.rest()
         self.members.rest()
         self.counters.array.rest()

@@ -52,7 +52,7 @@ def _branch(trace: Trace, cause: int) -> Iterator[str]:
 
 
 def _hop(trace: Trace, hop: Hop) -> Iterator[str]:
-    stage = "" if hop.stage == "ingress" else " egress" if hop.stage == "egress" else " egress at the device"
+    stage = {"ingress": "", "xdp": " at XDP", "egress": " egress", "hook": " egress at the device"}[hop.stage]
     yield f"{hop.number + 1} {hop.at}  {hop.kind}{stage}  {hop.verdict}"
     details = [str(hop.line)] if hop.line is not None else []
     details += hop.entries

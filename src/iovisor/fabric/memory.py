@@ -20,7 +20,8 @@ def used(instances: Iterable[Instance], arrays: Iterable[Map], behind: Iterable[
     seen, numbers, found = set(behind), set[int](), 0
     every = [*maps, *arrays]
     for instance in instances:
-        every += [instance.members, instance.counters.array, *instance.loaded.maps.values()]
+        every += [instance.members, instance.counters.array]
+        every += [one for loaded in instance.both for one in loaded.maps.values()]
     numbers |= {one.id for one in every}
     for one in every:
         if one.spec.kind == MapKind.PROGRAM_ARRAY:

@@ -1,7 +1,7 @@
 """The programs a watch puts behind functions: look at the filter, write a record, end the packet as it would have.
 
 A function that is watched tail-calls slot *kind* of the watch's array, its verdict's argument in `tc_classid`, which
-nothing else of the fabric uses.  A record in the ring is
+nothing else of the fabric uses, or at XDP in the context.  A record in the ring is
 
     u64 time, u32 length, u32 captured, u16 port, u16 argument, u16 tci, u16 tpid, u16 who, u8 kind, u8 hops, u32 cpu
 
@@ -19,13 +19,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..kernel import AttachType, Map, MapKind, MapSpec, Program, ProgramKind, ProgramSpec
+from ..kernel import Map, MapKind, MapSpec, Program, ProgramSpec
 from ..kernel.assembler import (
     R0,
     R1,
     R2,
     R3,
-    R4,
     R6,
     R7,
     R8,
@@ -46,20 +45,18 @@ from ..kernel.assembler import (
     store,
     tail_call,
 )
-from ..language.verdicts import FLOOD_KIND, FORWARD_KIND, HOST_KIND, KINDS, PUNT_KIND, Dropped
-from ..targets.bpf import FLOOD_SLOT, HANDED, PUNTED
+from ..language.verdicts import FLOOD_KIND, FORWARD_KIND, KINDS, Dropped
 from ..targets.bpf_loaded import BpfLoaded
-from .edges import CB, DROP, LENGTH, PASS
+from .filters import Filter
+from .sights import HEAD, SIGHTS, SLOTS, Sight, counted
 
 if TYPE_CHECKING:
+    from .early import Early
     from .instance import Instance
 
 INGRESS = "ingress"
 
-HEAD = 32
 ARRIVAL = 255
-_VLAN_PRESENT, _VLAN_TCI, _VLAN_PROTO, _CLASS = 20, 24, 28, 72
-_SLOTS, _DROPS, _RINGS = range(3)               # maps of a program; then two a watcher
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +71,28 @@ class Watcher:
     snap: int
     port: int
     reason: int
-    tests: tuple[Line, ...]
+    filter: Filter
     kinds: frozenset[int]
     arrivals: bool
 
 
 def arm(instance: Instance) -> list[Map | Program]:
-    """Make what stands behind a function, and in front of it, what its present watchers want.
+    """Make what stands behind a function, and in front of it, what its present watchers want; at TC and at XDP.
 
     Answers what they want no more, to be closed when no packet is there.  Programs that were loaded without the branch,
     or with it for nobody, are the caller's business, as is what stands in doors.
     """
-    loaded, watchers, gone = instance.loaded, instance.watchers, list[Map | Program]()
+    gone = _arm(instance.loaded, instance.taps, instance.watchers)
+    return gone if instance.early is None else gone + arm_early(instance.early, instance.watchers)
+
+
+def arm_early(early: Early, watchers: list[Watcher]) -> list[Map | Program]:
+    """The same at XDP alone."""
+    return _arm(early, early.taps, watchers)
+
+
+def _arm(loaded: BpfLoaded, taps: dict[str, Program], watchers: list[Watcher]) -> list[Map | Program]:
+    gone = list[Map | Program]()
     for stage in loaded.stages:
         array = loaded.watches.get(stage)
         if array is None and not watchers:
@@ -97,36 +104,38 @@ def arm(instance: Instance) -> list[Map | Program]:
             if not wanted:
                 array.delete(kind.to_bytes(4, "little"))
                 continue
-            with _record(instance, stage, wanted, kind) as program:
+            with _record(loaded, stage, wanted, kind) as program:
                 array.store(kind.to_bytes(4, "little"), program)
         if not watchers:
             gone.append(loaded.watches.pop(stage))
-    if INGRESS in instance.taps:
-        gone.append(instance.taps.pop(INGRESS))
+    if INGRESS in taps:
+        gone.append(taps.pop(INGRESS))
     if arrivals := [watcher for watcher in watchers if watcher.arrivals]:
-        instance.taps[INGRESS] = _arrive(instance, arrivals)
+        taps[INGRESS] = _arrive(loaded, arrivals)
     return gone
 
 
-def _record(instance: Instance, stage: str, watchers: list[Watcher], kind: int) -> Program:
+def _record(loaded: BpfLoaded, stage: str, watchers: list[Watcher], kind: int) -> Program:
     """For packets of one kind of verdict."""
-    loaded, lines = instance.loaded, list[Line](_begin())
+    sight = SIGHTS[loaded.target]
+    lines = sight.begin()
     for number, by in enumerate(watchers):
         lines += _apart(number, [
-            *_touches(by, kind),
-            *([load(R2, R6, _CLASS, 4), jump_if(R2, "!=", by.reason, "other")] if by.reason >= 0 else []),
-            *by.tests, *_write(by, kind, number, by.who[stage]), Label("other")])
-    return _load(f"watch{kind}", [*lines, *_onward(loaded.bases[stage], kind)], loaded, watchers)
+            *_touches(sight, by, kind),
+            *([*sight.argument(), jump_if(R2, "!=", by.reason, "other")] if by.reason >= 0 else []),
+            *by.filter.tests(sight), *_write(sight, by, kind, number, by.who[stage]), Label("other")])
+    return _load(f"watch{kind}", [*lines, *sight.onward(loaded.bases[stage], kind), *sight.end()], loaded, watchers)
 
 
-def _arrive(instance: Instance, watchers: list[Watcher]) -> Program:
+def _arrive(loaded: BpfLoaded, watchers: list[Watcher]) -> Program:
     """For packets that come into the function, which is in the slot behind its door."""
-    loaded, lines = instance.loaded, list[Line](_begin())
+    sight = SIGHTS[loaded.target]
+    lines = sight.begin()
     for number, by in enumerate(watchers):
-        lines += _apart(number, [*_touches(by, ARRIVAL), *by.tests, *_write(by, ARRIVAL, number, by.who[INGRESS]),
-                                 Label("other")])
-    return _load("arrive", [*lines, move(R1, R6), *tail_call(_SLOTS, loaded.behind(INGRESS)),
-                            *_counted(int(Dropped.UNWIRED)), leave(DROP)], loaded, watchers)
+        lines += _apart(number, [*_touches(sight, by, ARRIVAL), *by.filter.tests(sight),
+                                 *_write(sight, by, ARRIVAL, number, by.who[INGRESS]), Label("other")])
+    return _load("arrive", [*lines, move(R1, R6), *tail_call(SLOTS, loaded.behind(INGRESS)),
+                            *counted(int(Dropped.UNWIRED)), leave(sight.dropped), *sight.end()], loaded, watchers)
 
 
 def _apart(number: int, lines: list[Line]) -> list[Line]:
@@ -140,66 +149,38 @@ def _apart(number: int, lines: list[Line]) -> list[Line]:
     return found
 
 
-def _begin() -> list[Line]:
-    """R6 the context, R8 what `cb[0]` says; one tail call more was made."""
-    return [move(R6, R1), load(R8, R6, CB, 4), move(R2, R8), compute(R2, "+", 1 << 24, 32), store(R6, CB, R2, 4)]
-
-
-def _touches(by: Watcher, kind: int) -> list[Line]:
+def _touches(sight: Sight, by: Watcher, kind: int) -> list[Line]:
     """Only packets that come in by the port, or go out of it."""
     if by.port < 0 or kind == FLOOD_KIND:
         return []
     lines: list[Line] = [move(R2, R8), compute(R2, "&", 0xffff), jump_if(R2, "==", by.port, "touches")]
     if kind == FORWARD_KIND:
-        lines += [load(R2, R6, _CLASS, 4), jump_if(R2, "==", by.port, "touches")]
+        lines += [*sight.argument(), jump_if(R2, "==", by.port, "touches")]
     return [*lines, jump("other"), Label("touches")]
 
 
-def _write(by: Watcher, kind: int, number: int, who: int) -> list[Line]:
-    ring, lost = _RINGS + 2 * number, _RINGS + 2 * number + 1
+def _write(sight: Sight, by: Watcher, kind: int, number: int, who: int) -> list[Line]:
+    ring = len(sight.maps) + 2 * number
     return [
         map_index(R1, ring), move(R2, HEAD + -(-by.snap // 8) * 8), move(R3, 0), call(Helper.RING_RESERVE),
         jump_if(R0, "!=", 0, "room"),
-        store(R10, -8, 0), map_index(R1, lost), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
+        store(R10, -8, 0), map_index(R1, ring + 1), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
         jump_if(R0, "==", 0, "other"), load(R2, R0, 0), compute(R2, "+", 1), store(R0, 0, R2), jump("other"),
         Label("room"), move(R9, R0), call(Helper.CLOCK), store(R9, 0, R0),
-        load(R7, R6, LENGTH, 4), store(R9, 8, R7, 4), jump_if(R7, "<=", by.snap, "short"), move(R7, by.snap),
-        Label("short"), store(R9, 12, R7, 4), store(R9, 16, R8, 2), load(R2, R6, _CLASS, 4), store(R9, 18, R2, 2),
-        store(R9, 20, 0, 4), load(R2, R6, _VLAN_PRESENT, 4), jump_if(R2, "==", 0, "bare"),
-        load(R2, R6, _VLAN_TCI, 4), store(R9, 20, R2, 2), load(R2, R6, _VLAN_PROTO, 4), store(R9, 22, R2, 2),
-        Label("bare"), store(R9, 24, who, 2), store(R9, 26, kind, 1),
+        *sight.length(), store(R9, 8, R7, 4), jump_if(R7, "<=", by.snap, "short"), move(R7, by.snap),
+        Label("short"), store(R9, 12, R7, 4), store(R9, 16, R8, 2), *sight.argument(), store(R9, 18, R2, 2),
+        *sight.tag(), store(R9, 24, who, 2), store(R9, 26, kind, 1),
         move(R2, R8), compute(R2, ">>", 16), store(R9, 27, R2, 1),
         call(Helper.PROCESSOR), store(R9, 28, R0, 4),
-        jump_if(R7, "==", 0, "written"),
-        move(R1, R6), move(R2, 0), move(R3, R9), compute(R3, "+", HEAD), move(R4, R7), call(Helper.PACKET_LOAD),
+        jump_if(R7, "==", 0, "written"), *sight.copy(),
         Label("written"), move(R1, R9), move(R2, 0), call(Helper.RING_SUBMIT)]
 
 
-def _onward(base: int, kind: int) -> list[Line]:
-    """What is left of the function's end: see `Bpf.finish`."""
-    if kind == FORWARD_KIND:
-        return [load(R7, R6, _CLASS, 4), store(R6, _CLASS, 0, 4), store(R6, CB, R7, 2),
-                compute(R7, "+", base), move(R1, R6), *tail_call(_SLOTS, R7),
-                *_counted(int(Dropped.UNWIRED)), leave(DROP)]
-    if kind == FLOOD_KIND:
-        return [move(R1, R6), *tail_call(_SLOTS, base + FLOOD_SLOT), *_counted(int(Dropped.UNWIRED)), leave(DROP)]
-    if kind == HOST_KIND:
-        return [store(R6, _CLASS, 0, 4), *_counted(HANDED), leave(PASS)]
-    return [*(_counted(PUNTED) if kind == PUNT_KIND else []), leave(DROP)]
-
-
-def _counted(number: int) -> list[Line]:
-    """Count an end in the function's own `@drops`."""
-    return [store(R10, -8, 0), map_index(R1, _DROPS), move(R2, R10), compute(R2, "+", -8), call(Helper.MAP_LOOKUP),
-            jump_if(R0, "==", 0, f"counted{number}"), load(R2, R0, 8 * number), compute(R2, "+", 1),
-            store(R0, 8 * number, R2), Label(f"counted{number}")]
-
-
 def _load(name: str, lines: list[Line], loaded: BpfLoaded, watchers: list[Watcher]) -> Program:
-    spec = ProgramSpec(name, ProgramKind.SCHED_CLS, assemble(*lines), "Dual BSD/GPL",
-                       expected_attach_type=AttachType.TCX_INGRESS)
+    sight = SIGHTS[loaded.target]
+    spec = ProgramSpec(name, sight.kind, assemble(*lines), "Dual BSD/GPL", expected_attach_type=loaded.attach)
     rings = [found for watcher in watchers for found in (watcher.ring, watcher.lost)]
-    return Program.load(spec, [loaded.slots, loaded.maps["@drops"], *rings])
+    return Program.load(spec, [*sight.of(loaded), *rings])
 
 
-__all__ = ["ARRIVAL", "HEAD", "Watcher", "arm"]
+__all__ = ["ARRIVAL", "HEAD", "Watcher", "arm", "arm_early"]

@@ -32,8 +32,9 @@ from ..language.tables import TABLES, Home, TableSpec
 from ..language.verdicts import PUNT_KIND, Verdict
 from ..targets.bpf_loaded import BpfLoaded, parse_event
 from ..targets.homes import KernelHome
+from .early import Early
 from .explanation import Access, Carrier, Explained, Noted, explain
-from .instance import Instance
+from .instance import EARLY, INGRESS, Instance
 
 SMALLEST, LARGEST = 14, 3500        # bytes of a frame that BPF_PROG_TEST_RUN takes, with room to grow
 LEAST = {b"\x08\x00": 34, b"\x86\xdd": 54}
@@ -105,6 +106,37 @@ class Twin(BpfLoaded):
             _copy(home, self.homes[name])
 
 
+class EarlyTwin(BpfLoaded):
+    """The same at XDP, on the maps of the other."""
+
+    def __init__(self, early: Early, twin: Twin) -> None:
+        self._live, self._twin = early, twin
+        super().__init__(twin.function, "xdp", (INGRESS,))
+
+    def _make(self) -> None:
+        self.compiled = dict(self._live.compiled)
+        self.maps = dict(self._twin.maps)
+        for name in ("@next", "@context"):
+            self.maps[name] = Map.create(self._live.maps[name].spec)
+        self.configured()
+
+    def try_out(self, frame: bytes, port: int, words: bytes, processor: int) -> tuple[int, bytes, bytes]:
+        """Verdict, frame, and metadata."""
+        context = self.maps["@context"]
+        value = (port.to_bytes(8, "little") + words).ljust(context.spec.value_size, b"\0")
+        context.update_per_cpu(bytes(4), [value] * len(context.lookup_per_cpu(bytes(4)) or []))
+        ran = self.programs[INGRESS].test_run(frame)
+        left = (context.lookup_per_cpu(bytes(4)) or [])[processor][8:24]
+        return ran.return_value, ran.data, left
+
+    def close(self) -> None:
+        """Give back what is not the other twin's."""
+        for program in self.programs.values():
+            program.close()
+        for name in ("@next", "@context"):
+            self.maps[name].close()
+
+
 class Rehearsal:
     """Both twins of an instance; made at one moment, and changed by every run as the instance would be."""
 
@@ -114,14 +146,19 @@ class Rehearsal:
         self._reference = _twin(instance.function)
         with ExitStack() as undo:
             self._kernel = undo.enter_context(Twin(instance, _twin(instance.function), moment))
+            self._early = None if instance.early is None else undo.enter_context(
+                EarlyTwin(instance.early, self._kernel))
             for name, found in self._reference.tables.items():
                 found.home = self._noted(name, found.spec, self._kernel.homes[name])
+            self.tags = {stage: self._tags(stage) for stage in instance.loaded.stages}
+            if self._early is not None:
+                self.tags[EARLY] = self._tags(EARLY)
             self._undo = undo.pop_all()
-        self.tags = {stage: self._tags(stage) for stage in instance.loaded.stages}
 
     def run(self, frame: bytes, port: int, words: bytes, stage: str) -> Answer:
-        """What the instance does at `stage` with a packet of this metadata."""
-        entry = self.instance.loaded.stages[stage]
+        """What the instance does at `stage` with a packet of this metadata; EARLY is ingress at XDP."""
+        entry = self.instance.loaded.stages.get(stage, INGRESS)
+        trying = self._run_early if stage == EARLY else self._run
         differences = []
         live, twin = self.tags[stage]
         if live != twin:
@@ -130,13 +167,13 @@ class Rehearsal:
         before = self.moment.machine.chance
         if self._reference.elsewhere:
             explained = Explained(None, None, None, [])
-            verdict, event, after, left = self._run(frame, port, words, entry)
+            verdict, event, after, left = trying(frame, port, words, entry)
         else:
             with self.moment.reference():
                 explained = explain(self._reference, packet, entry, self._accesses)
             for found in self._reference.tables.values():
                 _settle(found.home)
-            verdict, event, after, left = self._run(frame, port, words, entry)
+            verdict, event, after, left = trying(frame, port, words, entry)
             differences += _compare(explained, packet, verdict, event, after, left)
             differences += self._tables(explained)
         cautions = ["it asked for chance: a packet that comes may be treated otherwise"]
@@ -150,14 +187,27 @@ class Rehearsal:
         verdict = Verdict(ran.return_value >> 16, ran.return_value & 0xffff)
         mark = int.from_bytes(ran.context[8:12], "little")
         tag = (mark >> 16).to_bytes(2, "big") + (mark & 0xffff).to_bytes(2, "big") if mark >> 16 else b""
-        records = [] if self._kernel.ring is None else list(self._kernel.ring)     # what it told of goes to nobody
-        event = parse_event(self._kernel.function, records[-1])[1] if records and verdict.kind == PUNT_KIND else None
-        return verdict, event, ran.data[:12] + tag + ran.data[12:], ran.context[52:68]
+        return verdict, self._event(verdict), ran.data[:12] + tag + ran.data[12:], ran.context[52:68]
+
+    def _run_early(self, frame: bytes, port: int, words: bytes,
+                   entry: str) -> tuple[Verdict, Record | None, bytes, bytes]:
+        """The same at XDP."""
+        assert self._early is not None
+        code, after, left = self._early.try_out(frame, port, words, self.moment.processor)
+        verdict = Verdict(code >> 16, code & 0xffff)
+        return verdict, self._event(verdict), after, left
+
+    def _event(self, verdict: Verdict) -> Record | None:
+        """What was punted; what was told of goes to nobody."""
+        records = [] if self._kernel.ring is None else list(self._kernel.ring)
+        return parse_event(self._kernel.function, records[-1])[1] if records and verdict.kind == PUNT_KIND else None
 
     def _tags(self, stage: str) -> tuple[str, str]:
         """Of the program behind the door, and of the twin's."""
         with Program.from_id(self.instance.runs(stage)) as program:
             live = program.info().tag
+        if stage == EARLY and self._early is not None:
+            return live, self._early.programs[INGRESS].info().tag
         return live, self._kernel.programs[self.instance.loaded.stages[stage]].info().tag
 
     def _noted(self, name: str, spec: TableSpec, home: KernelHome) -> Noted:

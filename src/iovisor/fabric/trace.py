@@ -35,7 +35,7 @@ from . import edges, itinerary, shares
 from .attachments import Share
 from .edges import Edge
 from .explanation import Line
-from .instance import EGRESS, HOOK, INGRESS, Instance
+from .instance import EARLY, EGRESS, HOOK, INGRESS, Instance
 from .joins import Join, PortRef
 from .rehearsal import Answer, Moment, Rehearsal, check
 from .storm import Budget
@@ -56,10 +56,10 @@ class Disagreement:
 class Hop:
     """A function that saw the packet.
 
-    `cause` is the hop it came from (-1: it entered here) and `way` how.  `stage` is ingress, egress, or hook (the
-    egress at a device's hook).  `verdict` is as operators say it: `forward(outside)`, `flood`, `drop(DENIED)`.
-    `rewrites` are changes of the frame, `entries` the table entries that were read or written, each as text; `line` is
-    the line of Python that returned the verdict.
+    `cause` is the hop it came from (-1: it entered here) and `way` how.  `stage` is ingress, xdp (ingress, met there),
+    egress, or hook (the egress at a device's hook).  `verdict` is as operators say it: `forward(outside)`, `flood`,
+    `drop(DENIED)`.  `rewrites` are changes of the frame, `entries` the table entries that were read or written, each as
+    text; `line` is the line of Python that returned the verdict.
     """
 
     number: int
@@ -190,7 +190,9 @@ class Walk:
 
     def _enter(self, at: PortRef, walker: Walker) -> None:
         """Into a function through a port, and on from there as far as tail calls go."""
-        found = self._run(at, walker, INGRESS)
+        join = self._joins.get(at)
+        early = walker.cause < 0 and join is not None and join.early and join.absence is None
+        found = self._run(at, walker, EARLY if early else INGRESS)
         if found is None:
             return
         number, answer = found

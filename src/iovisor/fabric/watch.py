@@ -114,8 +114,8 @@ class Watch:
         for stage in instance.loaded.stages:
             who[stage] = len(self._whose)
             self._whose.append((instance, stage))
-        watcher = Watcher(self._ring_map, self._lost, who, self.snap, self._port, reason, tuple(self.filter.tests()),
-                          frozenset(kinds), self._arrivals)
+        watcher = Watcher(self._ring_map, self._lost, who, self.snap, self._port, reason, self.filter, frozenset(kinds),
+                          self._arrivals)
         instance.watchers.append(watcher)
         self._opened.append((instance, watcher))
         self._rearm(instance)
@@ -126,7 +126,8 @@ class Watch:
         gone = recorders.arm(instance)
         instance.wake()
         if bool(instance.loaded.watches) != before:             # with the branch if somebody watches, without it if not
-            instance.loaded.configured()
+            for one in instance.both:
+                one.configured()
         instance.settle(self._inline(instance))
         instance.rest()
         if gone:
