@@ -108,6 +108,12 @@ def shown(function: Any) -> Any:
     return function.show()
 
 
+def said(host: Host, *command: str) -> str:
+    done = host.namespace.execute(command, capture_output=True, text=True, check=False, timeout=60)
+    output: str = done.stdout + done.stderr
+    return output
+
+
 def pings(host: Host, address: str, patience: int = 10) -> bool:
     done = host.namespace.execute(["ping", "-c", "1", "-W", str(patience), address], capture_output=True, check=False)
     return done.returncode == 0
@@ -157,13 +163,14 @@ def test_three_tiers(place: Places, platform: Platforms) -> None:
         assert {heard(customer, "10.1.1.100", 80) for _ in range(40)} == {b"one"}
 
 
-def test_a_campus(place: Places, platform: Platforms) -> None:
+def test_a_campus(place: Places, platform: Platforms, tmp_path: Path) -> None:
     at = place(5)
     text, hosts = rebound((EXAMPLES / "campus.yaml").read_text(), at,
                           **{"eno2": "192.0.2.1/30", "tap-camera": "10.30.0.1/24"})
     with Netlink(hosts["eno2"].namespace) as netlink:
         netlink.submit(routes.add("10.10.0.0/24", gateway="192.0.2.2"))
-    apply(platform(at), text)
+    here = platform(at)
+    apply(here, text)
     alice, bob, camera, recorder, world = (hosts[name] for name in ("alice", "bob", "tap-camera", "recorder", "eno2"))
     assert until(lambda: pings(alice, "10.10.0.2", 1), 40) and until(lambda: pings(camera, "10.30.0.2", 1), 40)
     assert until(lambda: pings(alice, "10.10.0.254", 1), 40)
@@ -178,6 +185,16 @@ def test_a_campus(place: Places, platform: Platforms) -> None:
         alice.socket.send(shout)
     assert sorted(frame for frame in bob.captured(50) if b"shout" in frame) == shouts      # a ring, and each comes once
     assert not [frame for frame in recorder.captured() if b"shout" in frame]
+    with alice.namespace.entered():
+        Path("/proc/sys/net/ipv6/conf/eth0/disable_ipv6").write_text("0")
+    assert until(lambda: re.search("fe80::.* link *$", said(alice, "ip", "-6", "address"), re.M) is not None)
+    told = said(alice, program("rdisc6"), "-1", "eth0")
+    assert re.search(r"Stateful address conf. *: *Yes", told) and re.search(r"Autonomous address conf. *: *No", told)
+    files = ["-lf", str(tmp_path / "leases"), "-pf", str(tmp_path / "pid"), "-sf", "/bin/true", "-cf", "/dev/null"]
+    bound = said(alice, program("dhclient"), "-6", "-v", "-1", *files, "eth0")
+    (lease,) = here.call("campus", "buildings", lambda running: shown(running.instances["leases"].function))
+    said(alice, program("dhclient"), "-6", "-r", *files, "eth0")
+    assert f"IAADDR {lease['address']}" in bound and lease["address"].startswith("2001:db8:10::1:")
 
 
 def blocked() -> list[Line]:

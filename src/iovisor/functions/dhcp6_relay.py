@@ -96,9 +96,8 @@ from iovisor.language import (
     u16,
 )
 from iovisor.parts.asking import is_right6, solicitation
-from iovisor.parts.station import is_located
+from iovisor.parts.station import is_echoed6, is_located
 from iovisor.wire import dhcp6 as wire
-from iovisor.wire.answer import echo6
 from iovisor.wire.datagram import datagram6
 from iovisor.wire.dhcp6 import (
     ALL_SERVERS,
@@ -203,8 +202,7 @@ class Dhcp6Relay(Function):
             if icmp.type == Icmp6Type.NEIGHBOR_ADVERTISEMENT:
                 require(mine and ip.hops == ON_LINK and icmp.code == 0, Reason.NOT_DHCP)
                 return punt(Advertised(length=ip.length))
-            require(mine and icmp.type == Icmp6Type.ECHO and ip.src != 0, Reason.NOT_DHCP)
-            echo6(pkt, eth, ip, icmp)
+            require(mine and is_echoed6(pkt, eth, ip, self.config.mac, ip.dst), Reason.NOT_DHCP)
             return forward(self.lan)
         require(ip.next == IpProtocol.UDP and (mine or ip.dst == SERVERS_AND_RELAYS or ip.dst == ALL_SERVERS),
                 Reason.NOT_DHCP)

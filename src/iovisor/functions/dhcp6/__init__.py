@@ -128,8 +128,7 @@ from iovisor.language import (
     table,
     u16,
 )
-from iovisor.parts.station import is_located
-from iovisor.wire.answer import echo6
+from iovisor.parts.station import is_echoed6, is_located
 from iovisor.wire.dhcp6 import ALL_SERVERS, SERVER_PORT, SERVERS_AND_RELAYS, SHORTEST
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp6 import Icmp6, Icmp6Type
@@ -181,8 +180,7 @@ class Dhcp6(Function):
             if icmp.type == Icmp6Type.NEIGHBOR_SOLICITATION:
                 require(is_located(pkt, eth, ip, self.config.mac, own, self.config.server), Reason.NOT_DHCP)
                 return forward(self.lan)
-            require(mine and icmp.type == Icmp6Type.ECHO and ip.src != 0, Reason.NOT_DHCP)
-            echo6(pkt, eth, ip, icmp)
+            require(mine and is_echoed6(pkt, eth, ip, self.config.mac, ip.dst), Reason.NOT_DHCP)
             return forward(self.lan)
         require(ip.next == IpProtocol.UDP and (mine or ip.dst == SERVERS_AND_RELAYS or ip.dst == ALL_SERVERS),
                 Reason.NOT_DHCP)
