@@ -16,7 +16,7 @@ from iovisor.compiler.cache import Cache
 from iovisor.functions.router import Router
 from iovisor.functions.router.fragments import cut
 from iovisor.functions.router.tables import Mark, Near4, Near6, Reason, State
-from iovisor.language import SECOND, Clock, ConfigError, Packet, Prefix, ipv4_address, ipv6_address, prefix
+from iovisor.language import SECOND, Clock, ConfigError, Dropped, Packet, Prefix, ipv4_address, ipv6_address, prefix
 from iovisor.language.verdicts import FORWARD_KIND, PUNT_KIND
 from iovisor.targets import load
 from iovisor.testing import Arrival, agree
@@ -471,6 +471,22 @@ def test_fragments_that_overlap_end_the_datagram(bench: Bench) -> None:
 
 def parts_for_us(bench: Bench, source: str, id: int, count: int = 1) -> list[Frame]:
     return [IN / ipv4(src=source, dst="10.0.0.1", id=id, proto=1, mf=1, offset=n * 8) / bytes(64) for n in range(count)]
+
+
+def test_refusals_from_python_are_limited_and_may_be_impossible() -> None:
+    """Options and fragments are refused within the same allowance, and each packet ends with a name."""
+    bench = Bench(errors=2)
+    routed = to(B4, options=bytes.fromhex("830704 0a000009 00")) / udp()
+    unknown = to6(B6) / hop_by_hop(options=padded(0x9e)) / udp()
+    assert [len(bench.send(frame)) for frame in (routed, unknown, routed, unknown)] == [1, 1, 0, 0]
+    assert bench.router.drops == {Reason.ERRORS_LIMITED: 2}
+    cut_short = to6(B6, length=16) / hop_by_hop(next=60, options=padded(0x9e)) / raw(bytes.fromhex("3c7f 000000000000"))
+    bench.dropped(cut_short, Dropped.TRUNCATED)
+    for number in range(3):
+        assert bench.send(IN / ipv4(src=A4, dst="10.0.0.1", id=number, proto=17, mf=1) / bytes(64)) == []
+    Clock.advance(61 * SECOND)
+    bench.router.give_up_parts()
+    assert len(bench.router.outbox) == 2 and bench.router.drops[Reason.FRAGMENTS] == 3
 
 
 def test_what_does_not_become_whole_is_told(bench: Bench) -> None:                      # 1122 3.3.2, 8200 4.5

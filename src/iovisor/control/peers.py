@@ -17,11 +17,9 @@ An end is down until it is attached, so that nothing is ever sent into the machi
 """
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..fabric import Device
 from ..kernel import Netlink, NetworkNamespace, interfaces
@@ -85,7 +83,8 @@ class Peers:
                     netlink.submit(interfaces.veth(*cable.ends, mtu=cable.mtu),
                                    *(interfaces.change(end, alias=f"iovisor: {cable.left} -- {cable.right}")
                                      for end in cable.ends))
-            self._silence(cable)
+            for end in cable.ends:
+                interfaces.silence(end, self.namespace)
 
     def open(self, content: Network) -> None:
         """Set up a network's ends, now that they are attached; a packet goes through once the others' are up, too."""
@@ -108,13 +107,6 @@ class Peers:
         names = {tuple(one.peer.split("/")[:2]) for content in contents if content is not None
                  for one in content.endpoints.values() if one.peer is not None}
         yield from sorted((tenant, network) for tenant, network in names)
-
-    def _silence(self, cable: Cable) -> None:
-        """No IPv6 of the machine's own on it."""
-        with self.namespace.entered() if self.namespace is not None else contextlib.nullcontext():
-            for end in cable.ends:
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"/proc/sys/net/ipv6/conf/{end}/disable_ipv6").write_text("1")
 
 
 __all__ = ["Cable", "Peers"]

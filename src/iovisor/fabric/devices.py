@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from .. import kernel
 from ..kernel import (
@@ -147,7 +146,7 @@ class Devices:
                 raise KernelError(errno.EEXIST, "attach", f"{waiting[0]}: no free index in {ATTEMPTS} attempts")
         for join in wanted.values():
             assert join.edge is not None
-            self._silence(f"e{join.edge.index:x}")
+            interfaces.silence(f"e{join.edge.index:x}", self.namespace)
 
     def _cable(self, at: PortRef, join: Join, index: int, room: NetworkNamespace | None) -> tuple[Request, Request]:
         veth = join.attachment
@@ -200,7 +199,7 @@ class Devices:
             raise KernelError(errno.EEXIST, "attach", f"{at}: no free interface index in {ATTEMPTS} attempts")
         self.taps[index] = made                             # until it is in our group it goes with its descriptor
         join.edge = Edge(index, False, self._mtu(join), settled(_wanted(tap), "tun"))
-        self._silence(tap.name)
+        interfaces.silence(tap.name, self.namespace)
         self.netlink.submit(interfaces.change(index, mtu=self._mtu(join), group=self.group, alias=self._alias(at)))
         if tap.persistent:
             made.persist()
@@ -413,12 +412,6 @@ class Devices:
             return room.identity == self.namespace.identity
         with NetworkNamespace.current() as current:
             return room.identity == current.identity
-
-    def _silence(self, device: str) -> None:
-        """No IPv6 on a device of the switching namespace; where the kernel has none, there is nothing to do."""
-        with self.namespace.entered() if self.namespace is not None else contextlib.nullcontext(), \
-                contextlib.suppress(FileNotFoundError):
-            Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
 
 
 def _wanted(what: Attachment | None) -> Hook:

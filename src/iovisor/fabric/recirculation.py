@@ -63,10 +63,12 @@ class Recirculation:
             number = next(_numbers) & 0xffff
             index = 0x40000000 | (os.getpid() & 0x3fff) << 16 | number
             with Netlink(self.namespace) as netlink:
-                netlink.submit(interfaces.veth(f"a{index:x}", f"a{index:x}p", index=index, mtu=MTU, group=self.group,
-                                                up=True))
+                ends = (f"a{index:x}", f"a{index:x}p")
+                netlink.submit(interfaces.veth(*ends, index=index, mtu=MTU, group=self.group))
                 self.index = index
-                netlink.submit(interfaces.change(f"a{index:x}p", up=True))
+                for end in ends:
+                    interfaces.silence(end, self.namespace)
+                netlink.submit(*(interfaces.change(end, up=True) for end in ends))
             self._attach()
         return self.index
 

@@ -1,7 +1,7 @@
 """Interfaces: the devices of a namespace.
 
 The functions named after a kind of device (`veth`, `bridge`, `vxlan`, `ifb`) and the verbs (`change`,
-`delete`, `delete_group`) build requests and do nothing else; `listing` and `find` ask. An interface is
+`delete`, `delete_group`) build requests and do nothing else; `listing` and `find` ask, `silence` does. An interface is
 named by its index where the kernel wants an index and by either elsewhere.
 
 An index is unique in its namespace only, unless given explicitly at creation, which is possible for both
@@ -14,12 +14,14 @@ So give ports that live and die together a group.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import ip_address
+from pathlib import Path
 
 from .errors import NetlinkError
 from .namespaces import NetworkNamespace
@@ -289,6 +291,13 @@ def delete_group(group: int) -> Request:
         raise ValueError("group 0 is every interface nobody put into a group")
     body = _MESSAGE.pack(0, 0, 0, 0, 0) + number(_Attribute.GROUP, group)
     return Request(DELETE, 0, body, "interface group delete", str(group))
+
+
+def silence(name: str, namespace: NetworkNamespace | None = None) -> None:
+    """No IPv6 of the kernel's own on an interface; where the kernel has none, there is nothing to do."""
+    with namespace.entered() if namespace is not None else contextlib.nullcontext(), \
+            contextlib.suppress(FileNotFoundError):
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
 
 
 def _named(interface: int | str, mask: int, flags: int) -> bytes:

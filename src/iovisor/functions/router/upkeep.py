@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from iovisor.language import (
@@ -115,15 +116,19 @@ class Upkeep(Path):
     def again(self, packet: Packet, done: int = 0) -> None:
         """The data path, here, for a packet that was held back; what leaves it leaves."""
         packet.cursor, frame = 0, bytes(packet.data)
-        try:
-            verdict = self.receive(packet, done)
-        except Reject as rejected:
-            verdict = drop(rejected.reason)
-        self.conclude(packet, verdict)
+        self.conclude(packet, self.decided(self.receive, packet, done))
         while packet.told:
             event = packet.told.pop(0)
             if isinstance(event, Slow):
                 self.on_slow(event, Packet(frame, packet.port))
+
+    @staticmethod
+    def decided(part: Callable[..., Verdict], *given: Any) -> Verdict:
+        """What a part of the data path makes of a packet here: what it rejects it drops."""
+        try:
+            return part(*given)
+        except Reject as rejected:
+            return drop(rejected.reason)
 
     def conclude(self, packet: Packet, verdict: Verdict) -> None:
         if verdict.kind == FORWARD_KIND:
@@ -317,8 +322,9 @@ class Upkeep(Path):
                 else IcmpType.PARAMETER_PROBLEM << 8
             packet.cursor = 0
             eth, header = packet.parse(Ethernet, IPv4)
-            self.conclude(packet, self.refuse4(packet, eth, header, self.links[packet.port], refusal,
-                                               0 if found.source_routed else found.pointer << 24, Reason.OPTIONS))
+            self.conclude(packet, self.decided(
+                self.refuse4, packet, eth, header, self.links[packet.port], refusal,
+                0 if found.source_routed else found.pointer << 24, Reason.OPTIONS))
             return
         ip.checksum = 0
         ip.checksum = finish(of_ipv4(ip) + of_data(found))
@@ -338,9 +344,9 @@ class Upkeep(Path):
         else:
             packet.cursor = 0
             eth, header = packet.parse(Ethernet, IPv6)
-            self.conclude(packet, self.refuse6(packet, eth, header, self.links[packet.port],
-                                               Icmp6Type.PARAMETER_PROBLEM << 8 | found.code, found.pointer,
-                                               Reason.OPTIONS))
+            self.conclude(packet, self.decided(
+                self.refuse6, packet, eth, header, self.links[packet.port],
+                Icmp6Type.PARAMETER_PROBLEM << 8 | found.code, found.pointer, Reason.OPTIONS))
 
     def owns6(self, port: int, address: int) -> bool:
         route = self.v6.routes.get(address)
@@ -369,8 +375,9 @@ class Upkeep(Path):
         if part.more and (ip.length - 8) % 8:
             packet.cursor = 0
             eth, header = packet.parse(Ethernet, IPv6)
-            self.conclude(packet, self.refuse6(packet, eth, header, self.links[packet.port],
-                                               Icmp6Type.PARAMETER_PROBLEM << 8, 4, Reason.FRAGMENTS))
+            self.conclude(packet, self.decided(
+                self.refuse6, packet, eth, header, self.links[packet.port], Icmp6Type.PARAMETER_PROBLEM << 8, 4,
+                Reason.FRAGMENTS))
             return
         whole = self.assembly.add((packet.port, ip.src, ip.dst, part.id), now(), part.offset * 8, bool(part.more),
                                   bytes(data[:62]), bytes(data[62:54 + ip.length]))
@@ -384,11 +391,8 @@ class Upkeep(Path):
         if len(answer) - 14 <= self.links[packet.port].mtu:
             self.again(answer, 1)
             return
-        try:                                # the reply needs to be cut as well, and in IPv6 only its source may
-            answer.cursor = 0
-            verdict = self.receive(answer, 1)
-        except Reject as rejected:
-            verdict = drop(rejected.reason)
+        answer.cursor = 0                   # the reply needs to be cut as well, and in IPv6 only its source may
+        verdict = self.decided(self.receive, answer, 1)
         if verdict.kind != FORWARD_KIND:
             self.conclude(answer, verdict)
             return
@@ -407,11 +411,11 @@ class Upkeep(Path):
             packet = Packet(frame, port)
             if frame[12:14] == b"\x08\0":
                 eth, ip = packet.parse(Ethernet, IPv4)
-                verdict = self.refuse4(packet, eth, ip, self.links[port],
+                verdict = self.decided(self.refuse4, packet, eth, ip, self.links[port],
                                        IcmpType.TIME_EXCEEDED << 8 | TimeExceeded.REASSEMBLY, 0, Reason.FRAGMENTS)
             else:
                 eth, six = packet.parse(Ethernet, IPv6)
-                verdict = self.refuse6(packet, eth, six, self.links[port],
+                verdict = self.decided(self.refuse6, packet, eth, six, self.links[port],
                                        Icmp6Type.TIME_EXCEEDED << 8 | TimeExceeded.REASSEMBLY, 0, Reason.FRAGMENTS)
             if verdict.kind == FORWARD_KIND:
                 self.send(packet, verdict.argument)
