@@ -155,6 +155,31 @@ def test_copies_are_counted(lab: Lab, images: Cache) -> None:
         assert received.packets == 103
 
 
+def test_frames_of_every_length_arrive_as_they_were(lab: Lab, images: Cache) -> None:              # L2-09, 13, 16
+    """Of IP and of LLC, byte for byte, each once and in order; a thousand and a half of each, then five thousand."""
+    one, two = lab.hosts("one", "two")
+    chance = random.Random(9)
+    with lab.join(Switch(), [one, two], cache=images), two.capture() as capture:
+        two.send(to(one.mac, two.mac))
+        for llc in (False, True):
+            frames = []
+            for length in range(60, 1515):
+                payload = b"\x42\x42\x03" + chance.randbytes(length - 17) if llc else chance.randbytes(length - 14)
+                kind = len(payload) if llc else 0x88b5
+                frames.append(bytes(ethernet(dst=two.mac, src=one.mac, type=kind) / payload))
+            for frame in frames:
+                one.send(frame)
+            assert capture.wait(len(frames), seconds=20) == frames
+            capture.clear()
+        many = [bytes(to(two.mac, one.mac, payload=number.to_bytes(46, "big"))) for number in range(5_000)]
+        got: list[bytes] = []
+        for begin in range(0, len(many), 500):
+            one.send(*many[begin:begin + 500])
+            got += capture.wait(500, seconds=20)
+            capture.clear()
+        assert got == many
+
+
 OFFICE = {0: {"access": 10}, 1: {"access": 10}, 2: {"access": 20}, 3: {"trunk": [10, 20], "native": 1}}
 
 
