@@ -150,7 +150,7 @@ class Stage:
         first: tuple[Verdict, bytes] | None = None
         chance = MACHINE.chance
         for lane in self.lanes[kind]:
-            if MACHINE.chance != chance:
+            if MACHINE.chance or chance:            # each machine has a copy, which moves on its own
                 MACHINE.chance = chance
                 Clock.advance(0)
             packet = Packet(arrival.frame, arrival.port)

@@ -14,7 +14,6 @@ import pytest
 
 from iovisor.compiler.cache import Cache
 from iovisor.functions.router import Router
-from iovisor.functions.router.fragments import cut
 from iovisor.functions.router.tables import Mark, Near4, Near6, Reason, State
 from iovisor.language import SECOND, Clock, ConfigError, Dropped, Packet, Prefix, ipv4_address, ipv6_address, prefix
 from iovisor.language.verdicts import FORWARD_KIND, PUNT_KIND
@@ -38,6 +37,7 @@ from iovisor.testing.packets import (
     vlan,
 )
 from iovisor.wire import AddressOption, NeighborAdvertisement, NeighborSolicitation
+from iovisor.wire.fragmentation import cut
 from iovisor.wire.ipv4 import IPv4
 from iovisor.wire.ipv6 import IPv6, multicast_mac, solicited_node
 

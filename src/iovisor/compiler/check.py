@@ -410,7 +410,7 @@ class Checker:
                                "`min(n, 1500)`", expr.args[0].span)
         self.stale(state, "packet")
         state.cursor = (14, 14) if expr.op in ("insert", "exchange") else (0, 0)
-        state.moved = state.moved or expr.op in ("push", "pop", "insert", "tag")
+        state.moved = state.moved or expr.op in ("push", "pop", "insert", "remove", "tag")
         return Fact()
 
     def call_exchange(self, expr: ir.Call, state: State, args: list[Interval]) -> Fact:

@@ -14,10 +14,11 @@ One that computes takes the interpreter in turns of 5 ms with the others, which 
 One that never gives the interpreter back, or breaks the process, needs a process of its own: that boundary comes with
 sandboxed workers, and until then whose code runs is a matter of trust.
 
-A handler is a method or a coroutine, `(event, packet)`.  If it answers a packet, that goes on from the port it came in
-through, as if it came again: a handler that has learned what was missing returns the packet it was given.  What a
-handler raises is logged and counted; its packet is gone.  Of a packet that a function only told of (`notify`), the
-handler has a copy: the packet has gone on, and what the handler answers goes nowhere.
+A handler is a method or a coroutine, `(event, packet)`.  If it answers a packet, or several in a list, those go on
+from the port it came in through, as if they came again: a handler that has learned what was missing returns the packet
+it was given, one that cut it, its pieces.  What a handler raises is logged and counted; its packet is gone.  Of a
+packet that a function only told of (`notify`), the handler has a copy: the packet has gone on, and what it answers goes
+nowhere.
 
 A frame that comes back has been bytes in between.  Checksums that the kernel leaves to devices ("partial") are finished
 on the way, as the device would have done, and an aggregate goes back as the frames it stands for.  A record of the
@@ -209,6 +210,9 @@ class SlowPath:
         elif isinstance(answer, Packet):
             self._inject(answer, instance)
             self.served.returned += 1
+        elif isinstance(answer, list):
+            for packet in answer:
+                self._answer(instance, packet, beginning)
 
     def _failed(self, instance: Instance) -> None:
         """Count it; log the first, the second, the fourth, the eighth: who fails at every packet fills no log."""

@@ -147,6 +147,7 @@ class Extent(Record):
 
 class Bindings(Component):
     config: BindingsConfig
+    across: bool = False        # IPv6 endpoints are seen under IPv4 addresses
     outside: Hash[Endpoint, Binding] = table("bindings")
     inside: Hash[Endpoint, Shown] = table("bindings")
     strangers: Lru[Stranger, Welcome] = table("strangers")
@@ -226,13 +227,14 @@ class Bindings(Component):
         """A new binding."""
         extent = self.extent[0]
         six = inner.upper != 0 or inner.lower >> 32 != 0xffff
-        count = extent.count6 if six else extent.count4
+        second = six and not self.across        # family of addresses
+        count = extent.count6 if second else extent.count4
         if count == 0:
             return Unbound.NO_ADDRESS
         if inner.protocol != IpProtocol.TCP and inner.protocol != IpProtocol.UDP and not is_message(inner.protocol):
             return Unbound.NO_PORTS
         own = self.slots.get(Address(upper=inner.upper, lower=inner.lower))
-        slot = self.choices[(self.config.most_addresses if six else 0) + hash(inner.upper, inner.lower) % count]
+        slot = self.choices[(self.config.most_addresses if second else 0) + hash(inner.upper, inner.lower) % count]
         if own is not None:
             slot = own
         subscriber = Address(upper=inner.upper, lower=0 if six else inner.lower)

@@ -56,8 +56,7 @@ class StaticConfig(Config):
     inside_ports: u16 | str = 0
 
     def validate(self) -> None:
-        if self.outside.bits != self.inside.bits or self.outside.length != self.inside.length:
-            raise ConfigError("inside", f"{self.inside} is not of the size and family of {self.outside}")
+        self.pair()
         if self.outside.bits - self.outside.length > MOST_BITS:
             raise ConfigError("outside", f"{self.outside} has more addresses than can be used")
         if self.protocol is None:
@@ -73,6 +72,11 @@ class StaticConfig(Config):
             raise ConfigError("inside_ports", f"{self.inside_ports!r} has not as many ports as {self.outside_ports!r}")
         if outside[0] == 0:
             raise ConfigError("outside_ports", "this needs a port or a range")
+
+    def pair(self) -> None:
+        """Whether inside and outside may be bound to each other."""
+        if self.outside.bits != self.inside.bits or self.outside.length != self.inside.length:
+            raise ConfigError("inside", f"{self.inside} is not of the size and family of {self.outside}")
 
     def entries(self) -> list[Fixed]:
         count = 1 << self.outside.bits - self.outside.length

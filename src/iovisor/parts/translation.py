@@ -45,10 +45,11 @@ from iovisor.language import (
     u32,
     u64,
 )
+from iovisor.wire.checksum import finish
 from iovisor.wire.ipv4 import IpProtocol
 from iovisor.wire.tcp import Tcp, is_opening
 
-from .bindings import FOREVER, Bindings, Unbound
+from .bindings import FOREVER, WORD, Bindings, Unbound
 from .connections import (
     ENDED,
     LASTS,
@@ -66,7 +67,8 @@ from .connections import (
     train_of,
 )
 from .outside import BindingsConfig
-from .reading import is_message
+from .quotation import Ends, Message, Query, change_ends, change_query, of_halves
+from .reading import IPv6Halves, is_message
 
 LOOK = 0.01             # seconds between two looks for the first fragment
 
@@ -275,6 +277,34 @@ class Translation(Function):
             return 0
         return way.protocol
 
+    def requote6(self, pkt: Packet, ip: IPv6Halves, way: Way) -> None:
+        """Translate an ICMPv6 error and what it quotes between IPv6 addresses; the cursor stands before the message.
+
+        Sums are kept from falling below zero by multiples of 0xffff, which count as nothing."""
+        message, inner = pkt.parse(Message, IPv6Halves)
+        if way.own_slot == 0:
+            way.from_upper, way.from_lower = ip.source_upper, ip.source_lower
+        else:
+            way.from_upper, way.from_lower = way.shown_upper, way.shown_lower
+        addresses = (12 * WORD - of_halves(inner.source_upper, inner.source_lower)
+                     - of_halves(inner.destination_upper, inner.destination_lower)
+                     + of_halves(way.real_upper, way.real_lower) + of_halves(way.shown_upper, way.shown_lower))
+        more = (12 * WORD - of_halves(ip.source_upper, ip.source_lower)
+                - of_halves(ip.destination_upper, ip.destination_lower)
+                + of_halves(way.from_upper, way.from_lower) + of_halves(way.real_upper, way.real_lower)) + addresses
+        if is_message(way.protocol):
+            query = pkt.parse(Query)
+            change_query(message, query, addresses, way.own_port | way.real_port, more)
+        elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
+            ends = pkt.parse(Ends)
+            change_ends(pkt, message, ends, self.summed(way), addresses, way.real_port, way.own_port, more)
+        else:
+            message.checksum = finish((~message.checksum & 0xffff) + more)
+        pkt.rewrite(inner, under=None, source_upper=way.real_upper, source_lower=way.real_lower,
+                    destination_upper=way.shown_upper, destination_lower=way.shown_lower)
+        pkt.rewrite(ip, under=None, source_upper=way.from_upper, source_lower=way.from_lower,
+                    destination_upper=way.real_upper, destination_lower=way.real_lower)
+
     def renew(self, way: Way, state: u8, outcome: int) -> None:
         """Let the bindings of a connection live as long as it does; that of one that ended, no longer than that."""
         ended = State.CLOSING <= state <= State.RESET
@@ -297,7 +327,7 @@ class Translation(Function):
 
     # -- control path ------------------------------------------------------------------------------------------------
 
-    def configure(self, old: TranslationConfig | None, new: TranslationConfig) -> None:
+    def configure(self, old: Any, new: Any) -> None:
         self.bindings.withdraw(old, new)
         self.cut()
         self.bindings.assign(new)

@@ -422,7 +422,7 @@ class Tc(Bpf):
             with emit.when(emit.value(f"icmp ne i64 {more}, 0")):
                 cut = emit.value(f"trunc i64 {more} to i32")
                 self._checked(emit, emit.helper(ADJUST_ROOM, "i64", "ptr %ctx", f"i32 {cut}", f"i32 {MAC_LEVEL}",
-                                                "i64 0"))
+                                                f"i64 {FIXED_SEGMENT}"))
         self.linear(emit, str(total + 14))
         data, end = self.bounds(emit)
         emit.reject(Dropped.TRUNCATED, emit.value(f"icmp ugt ptr {emit.offset(data, total + 14)}, {end}"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from iovisor.language import Packet, Reasons, Verdict, auto, drop, forward, mac, punt, require
 from iovisor.parts.bindings import WORD
 from iovisor.parts.connections import Untracked, of_words
-from iovisor.parts.quotation import Ends, Message, Query, change_ends, change_query, of_halves
+from iovisor.parts.quotation import Ends, Message, Query, change_ends, change_query
 from iovisor.parts.reading import (
     MAPPED,
     IPv6Halves,
@@ -24,7 +24,6 @@ from iovisor.parts.reading import (
 from iovisor.parts.translation import Early, Translation, TranslationConfig, Way
 from iovisor.wire import arp
 from iovisor.wire.arp import Arp, ArpOperation
-from iovisor.wire.checksum import finish
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp import IcmpEcho
 from iovisor.wire.icmp6 import Icmp6Echo, is_discovery
@@ -243,32 +242,6 @@ class Path(Translation):
             change_ends(pkt, message, ends, self.summed(way), addresses, way.real_port, way.own_port, 0)
         pkt.rewrite(inner, under=None, src=source, dst=destination)
         pkt.rewrite(ip, under=None, src=destination if way.own_slot != 0 else ip.src, dst=source)
-
-    def requote6(self, pkt: Packet, ip: IPv6Halves, way: Way) -> None:
-        """The same.  Sums are kept from falling below zero by multiples of 0xffff, which count as nothing."""
-        message, inner = pkt.parse(Message, IPv6Halves)
-        if way.own_slot == 0:
-            way.from_upper, way.from_lower = ip.source_upper, ip.source_lower
-        else:
-            way.from_upper, way.from_lower = way.shown_upper, way.shown_lower
-        addresses = (12 * WORD - of_halves(inner.source_upper, inner.source_lower)
-                     - of_halves(inner.destination_upper, inner.destination_lower)
-                     + of_halves(way.real_upper, way.real_lower) + of_halves(way.shown_upper, way.shown_lower))
-        more = (12 * WORD - of_halves(ip.source_upper, ip.source_lower)
-                - of_halves(ip.destination_upper, ip.destination_lower)
-                + of_halves(way.from_upper, way.from_lower) + of_halves(way.real_upper, way.real_lower)) + addresses
-        if is_message(way.protocol):
-            query = pkt.parse(Query)
-            change_query(message, query, addresses, way.own_port | way.real_port, more)
-        elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
-            ends = pkt.parse(Ends)
-            change_ends(pkt, message, ends, self.summed(way), addresses, way.real_port, way.own_port, more)
-        else:
-            message.checksum = finish((~message.checksum & 0xffff) + more)
-        pkt.rewrite(inner, under=None, source_upper=way.real_upper, source_lower=way.real_lower,
-                    destination_upper=way.shown_upper, destination_lower=way.shown_lower)
-        pkt.rewrite(ip, under=None, source_upper=way.from_upper, source_lower=way.from_lower,
-                    destination_upper=way.real_upper, destination_lower=way.real_lower)
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
-"""Datagrams cut and put together again, as bytes: what is rare enough to be Python's.
+"""Datagrams put together again, as bytes: what is rare enough to be Python's.
 
-`cut` is RFC 791 section 3.2: every part but the last a multiple of eight bytes, options in later parts only where they
-are to be copied.  `Assembly` keeps what came of datagrams for the router itself, bounded in number, size and time;
-parts that overlap end the datagram (RFC 5722, and RFC 1858 for what it was abused for).
+`Assembly` keeps what came of datagrams for the router itself, bounded in number, size and time; parts that overlap end
+the datagram (RFC 5722, and RFC 1858 for what it was abused for).
 """
 from __future__ import annotations
 
@@ -11,50 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iovisor.language import SECOND
-from iovisor.wire.checksum import finish, of_ipv4
-from iovisor.wire.ipv4 import IPv4
-from iovisor.wire.offload import of_data
 
 PATIENCE = 60 * SECOND          # RFC 1122 section 3.3.2, RFC 8200 section 4.5
 MOST = 64                       # datagrams at a time
 MOST_PIECES = 128               # of one: 65,535 bytes in parts of 576
-COPIED = 0x80                   # RFC 791 section 3.1: this option goes into every part
-
-
-def cut(datagram: bytes, mtu: int) -> list[bytes]:
-    """An IPv4 datagram as parts of at most `mtu` bytes."""
-    ip = IPv4.decode(datagram)
-    size, at, parts = ip.ihl * 4, 0, []
-    body, options = datagram[size:ip.length], datagram[20:size]
-    while at < len(body):
-        room = (mtu - 20 - len(options)) & ~7
-        piece = body[at:at + room] if at + mtu - 20 - len(options) < len(body) else body[at:]
-        more = ip.mf if at + len(piece) == len(body) else 1
-        parts.append(header(ip, options, at // 8 + ip.offset, more, len(piece)) + piece)
-        at += len(piece)
-        options = copied(options)
-    return parts
-
-
-def header(ip: IPv4, options: bytes, offset: int, more: int, payload: int) -> bytes:
-    """The header of a part, with its checksum."""
-    made = IPv4.decode(bytes(ip))
-    made.ihl, made.length = 5 + len(options) // 4, 20 + len(options) + payload
-    made.offset, made.mf, made.checksum = offset, more, 0
-    made.checksum = finish(of_ipv4(made) + of_data(options))
-    return bytes(made) + options
-
-
-def copied(options: bytes) -> bytes:
-    """What of the options goes into later parts, padded to whole words."""
-    kept, at = b"", 0
-    while at < len(options) and options[at] != 0:
-        length = 1 if options[at] == 1 else max(options[at + 1], 2) if at + 1 < len(options) else 1
-        if options[at] & COPIED:
-            kept += options[at:at + length]
-        at += length
-    return kept.ljust(-(-len(kept) // 4) * 4, b"\0")
-
 
 Key = tuple[Any, ...]           # port, source, and more
 

@@ -28,6 +28,7 @@ from iovisor.language.verdicts import DROP_KIND, FORWARD_KIND, PUNT_KIND
 from iovisor.parts.asking import is_right6
 from iovisor.wire.checksum import finish, of_ipv4
 from iovisor.wire.ethernet import Ethernet
+from iovisor.wire.fragmentation import cut, header
 from iovisor.wire.icmp import IcmpType, TimeExceeded, Unreachable
 from iovisor.wire.icmp6 import Icmp6Type
 from iovisor.wire.ipv4 import IpProtocol, IPv4
@@ -102,7 +103,7 @@ class Upkeep(Path):
                 self.options4(packet) if event.version == 4 else self.options6(packet)
             case Work.FRAGMENT:
                 for frame in segments(bytes(packet.data), packet.segment):
-                    for part in fragments.cut(frame[14:], event.mtu):
+                    for part in cut(frame[14:], event.mtu):
                         self.again(Packet(frame[:14] + part, packet.port))
             case Work.REASSEMBLE:
                 self.reassemble4(packet) if event.version == 4 else self.reassemble6(packet)
@@ -134,7 +135,7 @@ class Upkeep(Path):
         if verdict.kind == FORWARD_KIND:
             mtu = self.links[verdict.argument].mtu
             if len(packet) - 14 > mtu and not packet.segment and packet.data[12:14] == b"\x08\0":
-                for part in fragments.cut(bytes(packet.data[14:]), mtu):
+                for part in cut(bytes(packet.data[14:]), mtu):
                     self.send(bytes(packet.data[:14]) + part, verdict.argument)
             else:
                 self.send(packet, verdict.argument)
@@ -363,7 +364,7 @@ class Upkeep(Path):
             return
         head, body = whole
         first = IPv4.decode(head[14:])
-        made = fragments.header(first, head[34:], 0, 0, len(body))
+        made = header(first, head[34:], 0, 0, len(body))
         self.again(Packet(head[:14] + made + body, packet.port), 1)
 
     def reassemble6(self, packet: Packet) -> None:
