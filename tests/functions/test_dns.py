@@ -36,6 +36,7 @@ CONFIG: dict[str, Any] = {
     "server": "10.0.0.53", "server6": "2001:db8::53", "mac": "02:00:00:00:00:53", "domain": "shop.internal",
     "names": {"web": ["10.0.0.5", "2001:db8::5"], "db": ["10.0.0.6", "10.0.0.7"], "a.deep": ["10.0.0.8"],
               "@": ["10.0.0.5"]}}
+MX = 15                                     # a type that Python is asked for
 ASKER = Asker(0x020000000001, ipv4_address("10.0.0.1"), 4_000, False)
 
 
@@ -268,7 +269,7 @@ def test_no_more_wait_than_may(clock: None) -> None:
 # -- frames ------------------------------------------------------------------------------------------------------------
 
 def frames() -> list[tuple[Frame, Any]]:
-    asked = question("web.shop.internal")
+    asked = question("web.shop.internal", MX)
     return [
         (LINK / ipv4(src="10.0.0.1", dst="10.0.0.53") / udp(src=4_000, dst=53) / asked,
          punt(Asked(length=len(asked), start=42, six=0))),
@@ -322,7 +323,7 @@ def test_it_is_a_host() -> None:
 
 @pytest.mark.parametrize("six", [False, True])
 def test_a_question_in_a_frame_is_answered_in_one(six: bool) -> None:
-    dns, asked = Dns(**CONFIG), question("web.shop.internal", Type.AAAA)
+    dns, asked = Dns(**CONFIG), question("web.shop.internal", MX)
     ip = ipv6(src="2001:db8::1", dst="2001:db8::53") if six else ipv4(src="10.0.0.1", dst="10.0.0.53")
     packet = Packet(bytes(LINK / ip / udp(src=4_000, dst=53) / asked))
     dns.heard(dns.run(packet).event, packet)                    # type: ignore[arg-type]

@@ -61,6 +61,15 @@ def test_two_tenants_ask_for_the_same_name(lab: Lab) -> None:
         assert a.ping("10.0.0.53", count=1) == a.ping("fd00::53", count=1, six=True) == 1
 
 
+def test_its_own_names_are_said_with_nobody_serving(lab: Lab) -> None:
+    """The kernel knows them, ARP and discovery included."""
+    (a,) = lab.hosts("a")
+    lab.join(Dns(**CONFIG, domain="acme.internal", names={"web": ["10.0.0.5", "fd00::5"]}), [a])
+    for server in ("10.0.0.53", "fd00::53"):
+        assert dig(a, "+short", "Web.ACME.internal", server=server) == "10.0.0.5\n"
+        assert dig(a, "+short", "-x", "fd00::5", server=server) == "web.acme.internal.\n"
+
+
 def test_dnsperf_loses_nothing(lab: Lab, tmp_path: Path, nightly: bool) -> None:
     """As many questions as there are, a few at a time: every one is answered, with what it should be."""
     (a,) = lab.hosts("a")

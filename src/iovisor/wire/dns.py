@@ -1,4 +1,6 @@
-"""The Domain Name System's messages (RFC 1035), as far as a server of names of its own needs them.  Plain Python.
+"""The Domain Name System's messages (RFC 1035), as far as a server of names of its own needs them.
+
+`Message` and `Opt` are for the data path; all else is plain Python.
 
 A `Query` is a message that asks one question, with what EDNS says beside it (RFC 6891).  Reading is strict: what is not
 one is a `Malformed`, and says whether there is a header to answer with FORMERR or nothing to answer at all.  A question
@@ -13,6 +15,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+from iovisor.language import Header, u8, u16
 
 PORT = 53
 HEADER = struct.Struct("!HHHHHH")
@@ -48,6 +52,29 @@ class Code(IntEnum):
     NOTIMP = 4
     REFUSED = 5
     BADVERS = 16
+
+
+class Message(Header):
+    """RFC 1035 section 4.1.1; `others` are additional records."""
+
+    id: u16
+    flags: u16
+    questions: u16
+    answers: u16
+    authorities: u16
+    others: u16
+
+
+class Opt(Header):
+    """The record of EDNS (RFC 6891 section 6.1.2), whose owner is the root."""
+
+    owner: u8
+    type: u16
+    room: u16
+    code: u8
+    version: u8
+    flags: u16
+    length: u16
 
 
 class Malformed(ValueError):
@@ -174,10 +201,15 @@ def answers(message: bytes, query: Query) -> bool:
             and message[start:start + len(query.question)] == query.question)
 
 
+def flags_of(answer: Answer, recursion: bool) -> int:
+    """What a response's flags say of an answer; others are those of the query."""
+    return (RESPONSE | answer.code & 15 | (AUTHORITATIVE if answer.authoritative else 0)
+            | (RECURSION_AVAILABLE if recursion else 0))
+
+
 def write(query: Query, answer: Answer, recursion: bool) -> bytes:
     """The response; if it is larger than the asker takes, it has no records and is truncated (RFC 2181 section 9)."""
-    flags = RESPONSE | query.flags & (15 << 11 | RECURSION_DESIRED | CHECKING) | answer.code & 15
-    flags |= (AUTHORITATIVE if answer.authoritative else 0) | (RECURSION_AVAILABLE if recursion else 0)
+    flags = query.flags & (15 << 11 | RECURSION_DESIRED | CHECKING) | flags_of(answer, recursion)
     extra = b"\0" + struct.pack("!HHBBHH", Type.OPT, LARGEST, answer.code >> 4, 0, 0, 0) if query.edns else b""
     bodies = [b"".join(map(bytes, part)) for part in (answer.records, answer.authority)]
     counts = [len(answer.records), len(answer.authority)]
@@ -192,5 +224,5 @@ def refusal(data: bytes, code: int) -> bytes:
     return HEADER.pack(number, RESPONSE | flags & (15 << 11 | RECURSION_DESIRED) | code, 0, 0, 0, 0)
 
 
-__all__ = ["Answer", "Code", "Malformed", "Name", "Query", "Record", "Type", "answers", "name_bytes", "name_text",
-           "parse_name", "read_name", "read_query", "refusal", "write"]
+__all__ = ["Answer", "Code", "Malformed", "Message", "Name", "Opt", "Query", "Record", "Type", "answers", "flags_of",
+           "name_bytes", "name_text", "parse_name", "read_name", "read_query", "refusal", "write"]

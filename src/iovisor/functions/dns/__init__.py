@@ -26,6 +26,7 @@ has one of its own, so a name means in each what that network says.
 | `forwarder` | address | none | an IPv4 resolver that is asked for all else; without one, all else is refused |
 | `gateway` | address | none | the next hop to it, if it is not on the network itself |
 | `patience` | time | 3s | how long its answer is waited for |
+| `ready` | u32 | 1024 | room for answers that the kernel gives, two a name and one an address; fixed when it is made |
 
 ```python
 from iovisor.functions.dns import Dns
@@ -60,10 +61,12 @@ chance (RFC 5452), and answers that do not fit are dropped; those that came over
 | table | key | value |
 |---|---|---|
 | `forwarding` | 0 | 1 if there is a forwarder: else what comes from port 53 is dropped in the kernel |
+| `answers.ready` | name and type | the answer |
 
 ## Counters
 
-`said`: answers by their code (0 no error, 1 FORMERR, 3 NXDOMAIN, 5 REFUSED ...), 16: passed on, 17: no answer came.
+`said`: answers by their code (0 no error, 1 FORMERR, 3 NXDOMAIN, 5 REFUSED ...), 16: passed on, 17: no answer came, 18:
+answered by the kernel.
 
 ## Drop reasons
 
@@ -78,15 +81,17 @@ chance (RFC 5452), and answers that do not fit are dropped; those that came over
 
 ## Limits
 
-Python answers, some 2,800 questions a second (dnsperf, 50 at a time, on a busy machine of two CPUs).  No cache of what
-the forwarder says, no DNSSEC of our own, no updates.  IPv6 clients are forwarded for, by the IPv4 forwarder.  512
-questions may wait for it at a time.  TCP is Linux's, in a room of its own, and is there while somebody serves the
-network: connections do not outlive the daemon.
+Addresses of names, and names of addresses, the kernel says by itself: over UDP, for names of 78 characters at most, if
+the answer has 128 bytes at most (8 IPv4 addresses, 4 IPv6 ones).  With dnsperf beside it on two CPUs that is 184,000
+questions a second; Python, which says the rest, took 9,700 in the same run.  No cache of what the forwarder says, no
+DNSSEC of our own, no updates.  IPv6 clients are forwarded for, by the IPv4 forwarder.  512 questions may wait for it at
+a time.  TCP is Linux's, in a room of its own, and is there while somebody serves the network: connections do not
+outlive the daemon.
 """
 # Why it is written so.
 #
-# As with dhcp the data path only sorts.  `zone` knows what there is to say, `wire.dns` how it is written; here are the
-# frames, and the few questions that wait for somebody else.
+# As with dhcp the data path sorts, and says what lies `ready`.  `zone` knows what there is to say, `wire.dns` how it is
+# written; here are the frames, and the few questions that wait for somebody else.
 from __future__ import annotations
 
 import asyncio
@@ -98,7 +103,6 @@ from typing import TYPE_CHECKING, Any
 from iovisor.language import (
     SECOND,
     Array,
-    Config,
     ConfigError,
     Counter,
     Function,
@@ -141,12 +145,13 @@ from iovisor.wire.udp import Udp
 
 from .conversation import UNANSWERED, Conversation
 from .named import named
+from .ready import Answers, AnswersConfig
 from .zone import Address, Zone
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
 
-PASSED_ON = 16                              # in `said`, after the codes, as UNANSWERED
+PASSED_ON, AT_ONCE = 16, 18                 # in `said`, after the codes, as UNANSWERED; by the kernel itself
 WAITING = 512
 EPHEMERAL = 32_768
 
@@ -173,7 +178,7 @@ class Resolved(Record):
 
 # -- configuration ---------------------------------------------------------------------------------------------------
 
-class DnsConfig(Config):
+class DnsConfig(AnswersConfig):
     """A name server."""
 
     server: ipv4
@@ -244,7 +249,8 @@ class Dns(Function):
     lan: Port
 
     forwarding: Array[u8] = table(1)
-    said: Counter = table(18)
+    said: Counter = table(19)
+    answers: Answers = Answers()
 
     def ingress(self, pkt: Packet) -> Verdict:
         eth = pkt.parse(Ethernet)
@@ -279,9 +285,18 @@ class Dns(Function):
             return punt(Segment())
         require(ip.proto == IpProtocol.UDP, Reason.NOT_DNS)
         udp = pkt.parse(Udp)
-        require(8 <= udp.length <= ip.length - ip.ihl * 4, Reason.MALFORMED)
+        length = udp.length - 8
+        require(length >= 0 and length + 8 <= ip.length - ip.ihl * 4, Reason.MALFORMED)
+        if udp.dst == wire.PORT and ip.ihl == 5:
+            end = self.answers.end(pkt, length)
+            if end != 0:
+                ready = self.answers.find(pkt, end)
+                if ready is not None:
+                    self.said.add(AT_ONCE, bytes=end)
+                    self.answers.say4(pkt, ready, end, self.config.server, self.config.mac)
+                    return forward(self.lan)
         require(udp.dst == wire.PORT or self.is_back(ip.src, udp.src, udp.dst), Reason.NOT_DNS)
-        return punt(Asked(length=udp.length - 8, start=14 + ip.ihl * 4 + 8, six=0))
+        return punt(Asked(length=length, start=14 + ip.ihl * 4 + 8, six=0))
 
     def is_back(self, source: ipv4, here: u16, there: u16) -> bool:
         """Whether something can be an answer of the forwarder."""
@@ -303,9 +318,17 @@ class Dns(Function):
             return punt(Segment())
         require(ip.next == IpProtocol.UDP, Reason.NOT_DNS)
         udp = pkt.parse(Udp)
-        require(8 <= udp.length <= ip.length, Reason.MALFORMED)
+        length = udp.length - 8
+        require(length >= 0 and length + 8 <= ip.length, Reason.MALFORMED)
         require(udp.dst == wire.PORT, Reason.NOT_DNS)
-        return punt(Asked(length=udp.length - 8, start=62, six=1))
+        end = self.answers.end(pkt, length)
+        if end != 0:
+            ready = self.answers.find(pkt, end)
+            if ready is not None:
+                self.said.add(AT_ONCE, bytes=end)
+                self.answers.say6(pkt, ready, end, self.config.server6, self.config.mac)
+                return forward(self.lan)
+        return punt(Asked(length=length, start=62, six=1))
 
     # -- control path ------------------------------------------------------------------------------------------------
 
@@ -316,6 +339,7 @@ class Dns(Function):
 
     def configure(self, old: DnsConfig | None, new: DnsConfig) -> None:
         self.zone = new.zone()
+        self.answers.know(self.zone, bool(new.forwarder))
         self.forwarding[0] = 1 if new.forwarder else 0
         if old is None or (old.forwarder, old.gateway) != (new.forwarder, new.gateway):
             self.waiting, self.next_hop, self.looking = {}, 0, []
