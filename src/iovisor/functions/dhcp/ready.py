@@ -22,6 +22,7 @@ from iovisor.language import (
     Lru,
     Packet,
     Record,
+    inline,
     ipv4,
     mac,
     table,
@@ -102,6 +103,50 @@ class Words(Header):
     w15: u128
 
 
+@inline
+def digest(pkt: Packet, start: u16, size: u16, begin: u64) -> int:
+    """Of `size` bytes, LONGEST at most, that begin `start` behind the cursor; `begin` is a digest of what is before."""
+    found = begin
+    for word in range(LONGEST // 4):
+        if word * 4 + 4 > size:
+            break
+        found = (found ^ pkt.u32(start + word * 4)) * PRIME & MASK64
+        found = found ^ found >> 32
+    for place in range(3):
+        if place >= size & 3:
+            break
+        found = (found ^ pkt.u8(start + (size & 0x7fc) + place)) * PRIME & MASK64
+    return (found ^ size) * PRIME & MASK64
+
+
+@inline
+def repeat(words: Words, ready: Ready) -> None:
+    """Give a frame the options of a reply."""
+    words.w0 = ready.w0
+    words.w1 = ready.w1
+    words.w2 = ready.w2
+    words.w3 = ready.w3
+    words.w4 = ready.w4
+    words.w5 = ready.w5
+    words.w6 = ready.w6
+    words.w7 = ready.w7
+    words.w8 = ready.w8
+    words.w9 = ready.w9
+    words.w10 = ready.w10
+    words.w11 = ready.w11
+    words.w12 = ready.w12
+    words.w13 = ready.w13
+    words.w14 = ready.w14
+    words.w15 = ready.w15
+
+
+def learn(ready: Ready, options: bytes) -> None:
+    """The reverse: keep the options, ROOM bytes at most."""
+    padded = options.ljust(ROOM, b"\0")
+    for number in range(ROOM // 16):
+        setattr(ready, f"w{number}", int.from_bytes(padded[16 * number:16 * number + 16], "big"))
+
+
 class RepliesConfig(Config):
     """Room for replies that lie ready, set when the instance is made."""
 
@@ -128,18 +173,8 @@ class Replies(Component):
     def digest(self, pkt: Packet, length: u16) -> int:
         """Of the client's and the relay's address, and of the options."""
         head = pkt.peek(Bootp)
-        digest = MASK64 if head is None else MASK64 ^ (head.client << 32 | head.relay)
-        size = max(length - FIXED, 0)
-        for word in range(LONGEST // 4):
-            if word * 4 + 4 > size:
-                break
-            digest = (digest ^ pkt.u32(FIXED + word * 4)) * PRIME & MASK64
-            digest = digest ^ digest >> 32
-        for place in range(3):
-            if place >= size & 3:
-                break
-            digest = (digest ^ pkt.u8(FIXED + (size & 0x7fc) + place)) * PRIME & MASK64
-        return (digest ^ size) * PRIME & MASK64
+        begin = MASK64 if head is None else MASK64 ^ (head.client << 32 | head.relay)
+        return digest(pkt, FIXED, max(length - FIXED, 0), begin)
 
     def write(self, pkt: Packet, ready: Ready, server: ipv4, hardware: mac) -> None:
         """Turn the question into the reply (RFC 2131 section 4.1 and table 3)."""
@@ -173,22 +208,7 @@ class Replies(Component):
         body.server = 0
         body.padding = 0
         body.spare = 0
-        options.w0 = ready.w0
-        options.w1 = ready.w1
-        options.w2 = ready.w2
-        options.w3 = ready.w3
-        options.w4 = ready.w4
-        options.w5 = ready.w5
-        options.w6 = ready.w6
-        options.w7 = ready.w7
-        options.w8 = ready.w8
-        options.w9 = ready.w9
-        options.w10 = ready.w10
-        options.w11 = ready.w11
-        options.w12 = ready.w12
-        options.w13 = ready.w13
-        options.w14 = ready.w14
-        options.w15 = ready.w15
+        repeat(options, ready)
         checksum.udp_ipv4(pkt, ip, udp, FIXED + ROOM)
 
     # -- control path --------------------------------------------------------------------------------------------------
@@ -198,9 +218,7 @@ class Replies(Component):
         `heard`."""
         if len(options) > ROOM or length > FIXED + LONGEST:
             return
-        padded = options.ljust(ROOM, b"\0")
-        for number in range(ROOM // 16):
-            setattr(ready, f"w{number}", int.from_bytes(padded[16 * number:16 * number + 16], "big"))
+        learn(ready, options)
         ready.generation = self.generation[0]
         self.ready[Asking(digest=self.digest(pkt, length), mac=sender)] = ready
 
@@ -209,4 +227,4 @@ class Replies(Component):
         self.generation[0] = self.generation[0] + 1 & 0xffff_ffff
 
 
-__all__ = ["Ready", "Replies"]
+__all__ = ["LONGEST", "MASK64", "ROOM", "Ready", "Replies", "RepliesConfig", "Words", "digest", "learn", "repeat"]

@@ -29,6 +29,7 @@ document that advertises a subnet's `prefix` tells them what is right by itself.
 | `decline` | time | 24h | how long an address is left alone that somebody was found to use |
 | `sol_max_rt`, `inf_max_rt` | time | none | how seldom clients that get no answer may ask in the end (options 82, 83) |
 | `leases` | u32 | 1024 | room for leases, offered, bound and remembered; fixed when the instance is made |
+| `ready` | u32 | 1024 | room for replies that the kernel gives by itself, two or three a client; likewise fixed |
 
 | of a subnet | meaning |
 |---|---|
@@ -69,13 +70,16 @@ prefix (`show`), and changes no router.  Reserve a prefix and put it into the ro
 |---|---|---|
 | `associations` | identifier, kind and number | address or prefix, its client, state, when it expires |
 | `holders` | address, or first of a prefix | the association |
+| `replies.ready` | hardware address, digest of what it said | the reply |
+| `replies.generation` | | counts configurations, so that a reply of an older one is not given |
 
 They outlive the process, and so do leases.
 
 ## Counters
 
 `asked` and `told`: messages by type (1 solicit, 2 advertise, 3 request, 4 confirm, 5 renew, 6 rebind, 7 reply,
-8 release, 9 decline, 11 information request).
+8 release, 9 decline, 11 information request); those that the kernel answered, or gave, by itself count from 16 on (17
+solicit, ...).
 
 ## Drop reasons
 
@@ -90,7 +94,11 @@ They outlive the process, and so do leases.
 
 ## Limits
 
-Python answers.  One lease to an association.  Clients' wishes for times are not met; nor are those for temporary
+Python answers what it did not answer before.  A client that says the same again, byte for byte, while its lease stands,
+is answered by the kernel: that is every renewal but the first, and every boot but two.  Messages about several leases,
+those through relay agents, and replies with more than 256 bytes of options are always Python's.
+
+One lease to an association.  Clients' wishes for times are not met; nor are those for temporary
 addresses (IA_TA), which RFC 8415 discourages.  Unicast by clients is refused with UseMulticast, as is standard where
 the option for it was not given, and it never is.  No Reconfigure, no authentication, no dynamic DNS: a client's name is
 ignored.  Messages behind extension headers, or in fragments, are not read.
@@ -98,7 +106,7 @@ ignored.  Messages behind extension headers, or in fragments, are not read.
 # Why it is written so.
 #
 # As `dhcp` is: the data path sorts and answers for the station, `server` has the protocol and no packets, `frames` what
-# is around it.  The book is that of `dhcp`, with leases that say more.
+# is around it.  The book is that of `dhcp`, with leases that say more; what the kernel answers by itself is in `ready`.
 from __future__ import annotations
 
 from typing import Any
@@ -129,19 +137,23 @@ from iovisor.language import (
     u16,
 )
 from iovisor.parts.station import is_echoed6, is_located
-from iovisor.wire.dhcp6 import ALL_SERVERS, SERVER_PORT, SERVERS_AND_RELAYS, SHORTEST
+from iovisor.wire import dhcp6 as wire
+from iovisor.wire.dhcp6 import ALL_SERVERS, SERVER_PORT, SERVERS_AND_RELAYS, SHORTEST, Dhcp6Type
 from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.icmp6 import Icmp6, Icmp6Type
 from iovisor.wire.ipv4 import IpProtocol
-from iovisor.wire.ipv6 import IPv6, is_sane, link_local, multicast_mac
+from iovisor.wire.ipv6 import IPv6, is_link_local, is_sane, link_local, multicast_mac
 from iovisor.wire.udp import Udp
 
-from .frames import START, read, written
+from .frames import START, Heard, read, written
 from .leases import Book, Client, Lease6, State
-from .server import Server
+from .ready import Ready6, Replies6
+from .server import OFFER_STANDS, Reply, Server
 from .settings import DelegatedConfig, Dhcp6Config, ReservationConfig, SubnetConfig
 
 AT_ONCE = 16           # the first of the counters for messages that the data path answers
+REPEATED = frozenset({Dhcp6Type.SOLICIT, Dhcp6Type.REQUEST, Dhcp6Type.RENEW, Dhcp6Type.REBIND,
+                      Dhcp6Type.INFORMATION_REQUEST})
 
 
 class Reason(Reasons):
@@ -163,6 +175,7 @@ class Dhcp6(Function):
     holders: Hash[ipv6, Client] = table("leases")
     asked: Counter = table(2 * AT_ONCE)
     told: Counter = table(2 * AT_ONCE)
+    replies: Replies6 = Replies6()
     _server: Server | None = None
 
     def ingress(self, pkt: Packet) -> Verdict:
@@ -188,11 +201,35 @@ class Dhcp6(Function):
         require(udp.dst == SERVER_PORT, Reason.NOT_DHCP)
         length = udp.length - 8
         require(length >= SHORTEST and length + 8 <= ip.length and udp.checksum != 0 and ip.src != 0, Reason.MALFORMED)
+        if ip.dst == SERVERS_AND_RELAYS and is_link_local(ip.src):
+            ready = self.replies.heard(pkt, eth.src, length)
+            if ready is not None and self.stands(ready):
+                self.asked.add(AT_ONCE + ready.asked, bytes=length)
+                self.told.add(AT_ONCE + ready.kind, bytes=ready.length)
+                self.replies.write(pkt, ready, own, self.config.mac, ip.src)
+                return forward(self.lan)
         return punt(Asked(length=length))
+
+    def stands(self, ready: Ready6) -> bool:
+        """Whether the lease a reply is about is still its client's; it then begins anew, as `server` would have it."""
+        if ready.address == 0:
+            return True
+        lease = self.associations.get(Client(upper=ready.upper, lower=ready.lower))
+        moment = now()
+        if lease is None or lease.address != ready.address or lease.expires <= moment or lease.state > State.BOUND:
+            return False
+        if ready.kind == Dhcp6Type.REPLY:
+            lease.expires = moment + ready.lasts
+            lease.state = State.BOUND
+        elif lease.state == State.OFFERED:
+            lease.expires = moment + OFFER_STANDS
+        return True
 
     # -- control path ------------------------------------------------------------------------------------------------
 
     def configure(self, old: Dhcp6Config | None, new: Dhcp6Config) -> None:
+        if old != new:
+            self.replies.forget()
         self._server = None
 
     def server(self) -> Server:
@@ -215,7 +252,22 @@ class Dhcp6(Function):
         if reply is not None:
             frame = written(self.config, found, reply)
             self.told.add(reply.kind, bytes=len(frame) - START)
+            ready = self.repeatable(found, reply)
+            if ready is not None:
+                packet.cursor = START
+                self.replies.keep(packet, event.length, found.eth.src, wire.encode(reply.options), ready)
             self.send(frame, self.lan)
+
+    def repeatable(self, heard: Heard, reply: Reply) -> Ready6 | None:
+        """The same reply for the data path, if it can give it again (see `ready`)."""
+        question = heard.question
+        if heard.wrappings or question.unicast or question.kind not in REPEATED or not is_link_local(heard.ip.src):
+            return None
+        if len(question.associations) != len(reply.lent) or len(reply.lent) > 1:
+            return None
+        client, address = reply.lent[0] if reply.lent else (Client(upper=0, lower=0), 0)
+        return Ready6(upper=client.upper, lower=client.lower, lasts=self.config.lease, address=address,
+                      kind=reply.kind, asked=question.kind)
 
     @action
     def show(self) -> list[dict[str, Any]]:

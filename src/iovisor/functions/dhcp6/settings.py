@@ -18,6 +18,7 @@ from iovisor.language import (
 from iovisor.wire import dhcp6 as wire
 from iovisor.wire.dhcp6 import Dhcp6Option, Options
 
+from ..dhcp.ready import RepliesConfig
 from .leases import Pool
 
 MOST_OPTIONS = 800          # bytes of what a subnet's hosts are told: with leases for a few it fits in any frame
@@ -122,7 +123,7 @@ def duid_bytes(path: str, text: str) -> bytes:
     return found
 
 
-class Dhcp6Config(Config):
+class Dhcp6Config(RepliesConfig):
     """A DHCPv6 server."""
 
     server: ipv6
