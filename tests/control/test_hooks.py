@@ -78,6 +78,24 @@ def test_no_packet_is_lost_when_a_hook_changes(place: Places, platform: Platform
     assert flows.result.pushed == flows.result.drained > 1 << 20
 
 
+OWN = """from iovisor.language import Function, Packet, Port, Verdict, forward
+class Own(Function):
+    inside: Port
+    outside: Port
+    def ingress(self, pkt: Packet) -> Verdict:
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+"""
+
+
+def test_a_function_of_ones_own_is_met_at_tc(place: Places, platform: Platforms) -> None:
+    at = place(2)
+    here = platform(at)
+    with pytest.raises(Refused, match="door cannot meet packets at XDP: a function of your own meets them at tc"):
+        apply(here, document("xdp", "'own.py:Own'"), {"own.py": OWN})
+    assert apply(here, document("tc", "'own.py:Own'"), {"own.py": OWN}) == [1]
+    exchange(*at.hosts)
+
+
 def test_what_cannot_be_is_refused_and_changes_nothing(place: Places, platform: Platforms) -> None:
     at = place(2)
     here = platform(at)

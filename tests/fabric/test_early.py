@@ -259,6 +259,25 @@ def test_who_meets_packets_where(place: Places) -> None:
         Device("p0", hook="early")
 
 
+def test_what_a_driver_cannot_the_stack_can(place: Places) -> None:
+    """Frames that fill no page; and a device without XDP in its driver, for which `xdp` asks."""
+    at = place(2)
+    with Netlink(at.hosts[0].namespace) as netlink:
+        netlink.submit(interfaces.change("eth0", mtu=9000))
+    with Netlink(at.switching) as netlink:
+        netlink.submit(interfaces.change("p0", mtu=9000), interfaces.bridge("br0", index=77, up=True))
+    with Network("early", namespace=at.switching) as net:
+        net.add("hub", Hub())
+        for name, what in (("p0", "5000 cannot be met at xdp-native: its MTU is too large for XDP in the driver: lower "
+                                  "it, or say xdp-generic"),
+                           ("br0", "77 cannot be met at xdp-native: its driver has no XDP: say xdp-generic")):
+            with pytest.raises(ValueError, match=f"device {what}"):
+                net.attach("hub:0", Device(name, hook="xdp-native"))
+        assert net.joins == {} and not risen(net, "hub")
+        assert net.attach("hub:0", Device("p0", hook="xdp")).hook == "xdp-generic"
+        assert net.attach("hub:1", Device("br0", hook="xdp")).hook == "xdp-generic"
+
+
 def test_functions_that_cannot(place: Places) -> None:
     at = place(2)
     with Network("early", namespace=at.switching) as net:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from iovisor.compiler.errors import CompileError
 from iovisor.fabric import Device, Edge, Network, Veth
 from iovisor.fabric import beside as fabric_beside
 from iovisor.fabric import early as fabric_early
@@ -20,6 +21,8 @@ from iovisor.fabric.hooks import Hook
 from iovisor.functions.ddos import Ddos
 from iovisor.kernel import KernelError, Link, Netlink, NetworkNamespace, Program, filesystem, interfaces
 from iovisor.kernel.namespaces import delete
+from iovisor.language import Function, Packet, Verdict, forward
+from iovisor.wire import Ethernet, IPv4, Udp
 from tests.fabric.flows import Flows
 from tests.fabric.functions import Gate, Hub, Through, ThroughAgain
 from tests.fabric.hosts import Host, Place
@@ -150,6 +153,44 @@ def test_upgrades_and_reconfigurations(place: Places, hook: str) -> None:
         net.unlink("second:inside")
         at.hosts[0].send(at.hosts[1], b"nowhere", times=3)
         assert until(lambda: net.drops == {"first": {"UNWIRED": 3}}) and net.balance().exact
+
+
+class Queueing(Through):
+    """It does what XDP has not."""
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        pkt.queue(1)
+        return forward(self.outside if pkt.port == self.inside else self.inside)
+
+
+class Mending(Through):
+    """It adjusts what it cannot see on a cable."""
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        _, ip, udp = pkt.parse(Ethernet, IPv4, Udp)
+        pkt.rewrite(ip, udp, dst=1)
+        return forward(self.outside)
+
+
+@pytest.mark.parametrize("kind, what", [(Queueing, "`queue` is not available"), (Mending, "it adjusts checksums")])
+def test_upgrades_to_what_cannot_be_met(place: Places, kind: type[Function], what: str) -> None:
+    at = place(2)
+    h0, h1 = at.hosts
+    with Network("changing", namespace=at.switching) as net:
+        net.add("through", Through())
+        net.attach("through:inside", Edge(h0.device, hook="xdp-generic"))
+        net.attach("through:outside", h1.edge)
+        for _ in range(2):
+            with pytest.raises((CompileError, ValueError), match=what):
+                net.upgrade("through", kind)
+            with pytest.raises((CompileError, ValueError), match=what), net.revision() as draft:
+                draft.upgrade("through", kind)
+            assert h0.ping(h1, 1) and net.trace(h0.frame(h1), "through:inside").disagreements == []
+        with net.revision() as draft:
+            draft.detach("through:inside")
+            draft.attach("through:inside", h0.edge)
+            draft.upgrade("through", kind)
+        assert at_xdp(at) == [] and net.balance().exact
 
 
 @pytest.mark.parametrize("hook", ["tc", "xdp-generic"])

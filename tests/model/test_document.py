@@ -214,3 +214,11 @@ def test_what_stands_holds_its_devices() -> None:
     assert said(network("a", "o"), standing=standing) == [
         "0.yaml:6:25: endpoints.e0.netns: netns o eth0 is taken: acme/old has it"]
     assert said(network("old", "o"), standing=standing) == []
+
+
+@pytest.mark.parametrize("hook, warned", [("xdp", False), ("xdp-generic", False), ("xdp-native", True), ("tc", False)])
+def test_a_hook_that_costs_is_warned_of(hook: str, warned: bool) -> None:
+    text = SHORT.replace("lan:0x", "lan").replace("eth0, hook: tc,", f"eth0, hook: {hook},")
+    document, = load(text, "x.yaml", KINDS)
+    assert [str(warning).partition(" takes ")[0] for warning in document.warnings] == [
+        "x.yaml:11:46: warning: endpoints.web9.hook: XDP in the driver of a cable"] * warned

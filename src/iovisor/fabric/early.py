@@ -111,12 +111,17 @@ class Early(BpfLoaded):
             self.maps[name] = self._pins.map(wiring_pin(pin, self._versions), spec)
 
     def renewed(self) -> dict[str, Program]:
+        former = self.function, self.compiled, self.maps
         own = {name: self.maps[name] for name in ("@next", "@context")}
-        self.function = self._of.function
-        self.compiled = {INGRESS: compile(type(self.function), Xdp(), INGRESS, self._cache)}
-        self.bear(self.soft)
-        self.maps = {**self._of.maps, **own}
-        return super().renewed()
+        try:
+            self.function = self._of.function
+            self.compiled = {INGRESS: compile(type(self.function), Xdp(), INGRESS, self._cache)}
+            self.bear(self.soft)
+            self.maps = {**self._of.maps, **own}
+            return super().renewed()
+        except BaseException:
+            self.function, self.compiled, self.maps = former
+            raise
 
     def bear(self, soft: bool) -> None:
         """Meet packets of a soft device, too, if it is one; ValueError if that cannot be."""
@@ -232,7 +237,7 @@ def attach(program: Program, index: int, hook: Hook, namespace: NetworkNamespace
             asked = XdpMode.NATIVE if mode == Hook.NATIVE else XdpMode.GENERIC
             return Link.xdp(program, index, asked, namespace=namespace), mode
         except BpfError as error:
-            if error.errno == errno.EOPNOTSUPP and mode != modes[-1]:
+            if error.errno in (errno.EOPNOTSUPP, errno.ERANGE) and mode != modes[-1]:
                 continue
             said = {errno.EBUSY: "it has an XDP program already", errno.EEXIST: "it has an XDP program already",
                     errno.EOPNOTSUPP: f"its driver has no XDP: say {Hook.GENERIC}",

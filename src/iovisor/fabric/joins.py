@@ -77,6 +77,11 @@ class Join:
         return self.edge is not None and self.edge.hook != Hook.TC
 
     @property
+    def wants_early(self) -> bool:
+        """Whether packets shall be met at XDP."""
+        return bool(getattr(self.attachment, "hook", Hook.TC) != Hook.TC)
+
+    @property
     def inline(self) -> bool:
         """Whether packets pass the function's egress before they leave, not at the hook of a device."""
         return self.edge is None or self.edge.peer or self.shared

@@ -156,6 +156,8 @@ def _instances(network: Network, plan: Plan, names: set[str], beside: Beside,
             network._touched.add(of)
             instance = of.beside(beside.generation)
             undo.callback(instance.retreat)
+            if not any(at.instance == name and join.wants_early for at, join in plan.joins.items()):
+                instance.sink()
             if wanted.kind is not None:
                 conversions = upgrade.take_over(instance, wanted.kind, config=wanted.config)
                 undo.callback(_discard, instance, of)

@@ -136,6 +136,9 @@ def _attachment(path: Path, one: Endpoint, problems: Problems) -> None:
                      "leave one of the two out", key=True)
     if one.early and (not given or one.peer is not None):
         problems.add((*path, "hook"), "`hook` goes with `netns`, `tap` or `device`", "leave it out", key=True)
+    if one.hook == "xdp-native" and one.netns is not None:
+        problems.add((*path, "hook"), f"XDP in the driver of a cable takes segmentation offload from {path[-1]}, whose "
+                     "TCP is several times slower then", "write `hook: xdp`, which leaves it", warning=True)
     if one.early and one.share in ("mac", "vlan"):
         problems.add((*path, "hook"), "a share of a device has no XDP: the device is not this network's alone",
                      "attach all of the device, or leave `hook` out")
