@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import functions
-from ..fabric.early import why_not
 from ..language import Config, Function, Ports
 from ..model import Fault, Network, UnknownKind
 from . import completion, configured
@@ -47,6 +46,8 @@ class Kind:
 
     def early(self, soft: bool) -> str:
         """Why it cannot meet packets at XDP, of a cable or TAP if that is `soft`; empty if it can."""
+        from ..fabric.early import why_not  # which brings the compiler, and few documents ask
+
         return why_not(self.made, soft)
 
     def config(self, config: Mapping[str, Any]) -> Config:
