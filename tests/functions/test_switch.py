@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iovisor.compiler.cache import Cache
 from iovisor.functions.switch import Reason, Switch
 from iovisor.language import FLOOD, SECOND, Clock, ConfigError, Dropped, Packet, Verdict, drop, forward
 from iovisor.language.errors import Reject
 from iovisor.language.verdicts import FLOOD_KIND, FORWARD_KIND
+from iovisor.testing import Arrival, agree
 
 A, B, C = 0x0200_0000_000a, 0x0200_0000_000b, 0x0200_0000_000c
 BROADCAST = 0xffff_ffff_ffff
@@ -35,6 +37,11 @@ def frame(dst: int, src: int, *tags: int, type: int = 0x0800, payload: bytes = b
     kinds = [tpid, 0x8100, 0x8100]
     between = b"".join((kind << 16 | tag).to_bytes(4, "big") for kind, tag in zip(kinds, tags, strict=False))
     return dst.to_bytes(6, "big") + src.to_bytes(6, "big") + between + type.to_bytes(2, "big") + payload
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("images"))
 
 
 class Bench:
@@ -603,6 +610,42 @@ def test_a_wrong_configuration_says_where(path: str, config: dict[str, Any]) -> 
     with pytest.raises(ConfigError) as caught:
         Switch(**config)
     assert caught.value.path == path
+
+
+# -- every target ------------------------------------------------------------------------------------------------------
+
+def conversation() -> Iterator[Arrival]:
+    """The cases of a switch without VLANs, one after the other, as they come in and as copies go out."""
+    groups = (BROADCAST, MULTICAST, 0x3333_0000_0001)
+    yield from (Arrival(sent, port) for port, sent in (
+        (0, frame(B, A)), (2, frame(A, B)), (0, frame(B, A)), *((1, frame(group, C)) for group in groups),
+        (3, frame(B, A)), (2, frame(A, B)), (3, frame(A, B)), (0, frame(B, MULTICAST)), (0, frame(B, BROADCAST)),
+        *((0, frame(0x0180_c200_0000 | last, A, type=0x26)) for last in range(16)), (0, frame(0x0180_c200_0010, A)),
+        *((port, frame(dst, src, *tags, tpid=tpid)) for tpid in (0x8100, 0x88a8)
+          for tags in ((0x64,), (0xa00a, 0x2014), (0xfff,), (0,)) for port, dst, src in ((0, BROADCAST, A), (1, A, B))),
+        (0, frame(B, A, type=0x26, payload=b"\x42\x42\x03" + bytes(43))),
+        *((0, frame(B, A, payload=bytes(size))) for size in range(46, 1501, 97))))
+    for after in (299, 2, 300, 301):
+        yield Arrival(frame(A, B), 1, after=after * SECOND)
+    yield from (Arrival(frame(B, A), port, "egress") for port in range(4))
+
+
+def copies(bench: Bench, cases: list[tuple[str, int, bytes, dict[int, bytes] | Reason]]) -> Iterator[Arrival]:
+    """What comes in, and every copy that would go out, whether it may or not."""
+    for _, port, sent, _ in cases:
+        yield Arrival(sent, port)
+        packet = Packet(sent, port)
+        if bench.switch.run(packet).kind in (FLOOD_KIND, FORWARD_KIND):
+            yield from (Arrival(bytes(packet), output, "egress") for output in bench.wired if output != port)
+
+
+@pytest.mark.parametrize("which", ["plain", "office", "provider"])
+def test_every_target_agrees_about_the_cases(which: str, images: Cache) -> None:
+    bench = {"plain": Bench, "office": office, "provider": provider}[which]()
+    arrivals = list(conversation()) if which == "plain" else list(copies(bench, CASES if which == "office" else QINQ))
+    config = bench.switch.config
+    agree(lambda: Switch(vlans=config.vlans, service=config.service, ports=config.ports), arrivals,
+          entries=("ingress", "egress"), cache=images)
 
 
 # -- what it costs -----------------------------------------------------------------------------------------------------
