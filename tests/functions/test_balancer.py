@@ -209,6 +209,8 @@ ASK, ANSWER = udp(src=5000, dst=80) / b"ask", udp(src=8080, dst=5000) / b"answer
 ASKED, ANSWERED = udp(src=5000, dst=8080) / b"ask", udp(src=80, dst=5000) / b"answer"
 UNCHECKED, UNCHECKED_BEHIND = udp(src=5000, dst=80, checksum=0) / b"ask", udp(src=5000, dst=8080, checksum=0) / b"ask"
 
+PADDING = b"\x5a" * 12           # as long as what is quoted of TCP when more is
+
 CASES: dict[str, list[Step]] = {
     "tcp, v4": [
         *handshake(7),
@@ -325,6 +327,20 @@ CASES: dict[str, list[Step]] = {
         *handshake(7, True),
         Step(answer(7, icmp6(type=1, code=4) / quote(to_backend(7, asked(A), True)), True), INSIDE,
              answered(7, icmp6(type=1, code=4) / quote(to_vip(asks(A), True)), True))],
+    "a quoted checksum behind the end is none": [
+        *handshake(7),
+        *[Step(told_of + PADDING, OUTSIDE, becoming + PADDING) for told_of, becoming in [
+            (to_vip(icmp(type=3, code=4, rest=1300) / quote(answered(7, told(A, b"200")), 28)),
+             to_backend(7, icmp(type=3, code=4, rest=1300) / quote(answer(7, tells(A, b"200")), 28)))]],
+        *handshake(7, True),
+        *[Step(told_of + PADDING, OUTSIDE, becoming + PADDING) for told_of, becoming in [
+            (to_vip(icmp6(type=2, rest=1300) / quote(answered(7, told(A, b"200"), True), 48), True),
+             to_backend(7, icmp6(type=2, rest=1300) / quote(answer(7, tells(A, b"200"), True), 48), True))]]],
+    "an error that quotes too little": [
+        Step(to_vip(icmp(type=3, code=4) / quote(answered(7, told(A)), 27)) + PADDING, OUTSIDE,
+             verdict=drop(Unreadable.MALFORMED)),
+        Step(to_vip(icmp6(type=2) / quote(answered(7, told(A), True), 47), True) + PADDING, OUTSIDE,
+             verdict=drop(Unreadable.MALFORMED))],
     "errors about datagrams": [
         Step(to_vip(ASK), OUTSIDE), Step(answer(7, ANSWER), INSIDE),
         Step(to_vip(icmp(type=11) / quote(answered(7, ANSWERED))), OUTSIDE,

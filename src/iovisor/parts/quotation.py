@@ -62,10 +62,11 @@ def of_halves(upper: u64, lower: u64) -> int:
 
 @inline
 def change_ends(pkt: Packet, message: Message, ends: Ends, protocol: u8, addresses: u64, source: u16,
-                destination: u16, more: u64) -> None:
+                destination: u16, more: u64, left: int) -> None:
     """Give the quoted transport header other ports, and the error its checksum; the cursor is behind `ends`.
 
-    `addresses` is what the quoted addresses' change adds to a sum, `more` what else changed under the error's.
+    `addresses` is what the quoted addresses' change adds to a sum, `more` what else changed under the error's.  `left`
+    bytes of the error are behind `ends`: what comes after them is padding, and no checksum.
     """
     ports = 2 * 0xffff - ends.source - ends.destination + source + destination
     total = (~message.checksum & 0xffff) + ports + more
@@ -74,7 +75,7 @@ def change_ends(pkt: Packet, message: Message, ends: Ends, protocol: u8, address
             fresh = finish_udp((~ends.checksum & 0xffff) + ports + addresses)
             total = total + (~ends.checksum & 0xffff) + fresh
             ends.checksum = fresh
-    elif protocol == IpProtocol.TCP:
+    elif protocol == IpProtocol.TCP and left >= TcpRest.size:
         rest = pkt.peek(TcpRest)
         if rest is not None:
             fresh = finish((~rest.checksum & 0xffff) + ports + addresses)
@@ -96,10 +97,10 @@ def change_query(message: Message, query: Query, addresses: u64, id: u16, more: 
 
 @inline
 def requote4(pkt: Packet, message: Message, inner: IPv4, ends: Ends, source: ipv4, source_port: u16,
-             destination: ipv4, destination_port: u16) -> None:
-    """Give the quoted packet these ends."""
+             destination: ipv4, destination_port: u16, left: int) -> None:
+    """Give the quoted packet these ends; `left` as above."""
     addresses = 2 * WORD - inner.src - inner.dst + source + destination
-    change_ends(pkt, message, ends, inner.proto, addresses, source_port, destination_port, 0)
+    change_ends(pkt, message, ends, inner.proto, addresses, source_port, destination_port, 0, left)
     pkt.rewrite(inner, under=None, src=source, dst=destination)
 
 

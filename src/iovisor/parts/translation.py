@@ -271,12 +271,6 @@ class Translation(Function):
         """Reject the packet."""
         require(False, reason)
 
-    def summed(self, way: Way) -> int:
-        """The quoted protocol, if its checksum is quoted too: what lies behind the message's end is not of it."""
-        if way.protocol == IpProtocol.TCP and way.length < way.about + 18:
-            return 0
-        return way.protocol
-
     def requote6(self, pkt: Packet, ip: IPv6Halves, way: Way) -> None:
         """Translate an ICMPv6 error and what it quotes between IPv6 addresses; the cursor stands before the message.
 
@@ -297,7 +291,8 @@ class Translation(Function):
             change_query(message, query, addresses, way.own_port | way.real_port, more)
         elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
             ends = pkt.parse(Ends)
-            change_ends(pkt, message, ends, self.summed(way), addresses, way.real_port, way.own_port, more)
+            change_ends(pkt, message, ends, way.protocol, addresses, way.real_port, way.own_port, more,
+                        way.length - way.about - Ends.size)
         else:
             message.checksum = finish((~message.checksum & 0xffff) + more)
         pkt.rewrite(inner, under=None, source_upper=way.real_upper, source_lower=way.real_lower,

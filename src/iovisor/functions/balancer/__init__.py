@@ -60,7 +60,7 @@ Mode `nat` makes the backend the destination, and the VIP the source of its answ
 answers clients itself, and may be anywhere on the link.
 `tunnel` puts them into other packets, to the backend's address from the balancer's own (RFC 2003, RFC 2473): the same,
 and the backend may be anywhere that is routed to, and of either family.  Something there has to unwrap them: Linux's
-`ipip`, `sit` or `ip6tnl` devices.
+`ipip`, `sit` or `ip6tnl` devices, or [decapsulator](decapsulator.md) before it.
 
 *Tunnels*: DSCP and ECN are copied, what is inside is left as it is, and the outer packet may not be fragmented.  A
 client whose packet does not fit is told what does (RFC 1191, RFC 8201), by the VIP, even if it might be fragmented: it

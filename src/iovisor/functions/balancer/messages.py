@@ -43,7 +43,8 @@ class Messages(Tunnels):
             return What.REFUSE, 0
         return What.PASS, 0
 
-    def message4(self, pkt: Packet, eth: Ethernet, ip: IPv4, ours: int, onward: int) -> Verdict:
+    def message4(self, pkt: Packet, eth: Ethernet, ip: IPv4, length: int, ours: int, onward: int) -> Verdict:
+        """A message of so many bytes; the cursor is before it."""
         icmp = pkt.peek(Icmp)
         if icmp is None:
             return drop(Unreadable.MALFORMED)
@@ -68,6 +69,8 @@ class Messages(Tunnels):
             require(not ours, Untracked.UNRELATED)
             return forward(onward)
         ends = pkt.parse(Ends)
+        left = length - Message.size - inner.ihl * 4 - Ends.size
+        require(left >= 0, Unreadable.MALFORMED)
         self.flow_key(0, MAPPED | inner.dst, 0, MAPPED | inner.src, ends.destination, ends.source, inner.proto)
         what, number = self.related(ours)
         require(what != What.REFUSE, Untracked.UNRELATED)
@@ -75,7 +78,7 @@ class Messages(Tunnels):
             return forward(onward)
         if what == What.RETURN:
             vip = self.vips[number]
-            requote4(pkt, message, inner, ends, inner.src, ends.source, vip.lower & WORD, vip.port)
+            requote4(pkt, message, inner, ends, inner.src, ends.source, vip.lower & WORD, vip.port, left)
             pkt.rewrite(ip, under=None, src=vip.lower & WORD)
             return forward(self.outside)
         member = self.members[number]
@@ -86,11 +89,11 @@ class Messages(Tunnels):
         if pkt.port == self.inside:
             eth.src = self.config.mac
         if mode == Mode.NAT:
-            requote4(pkt, message, inner, ends, member.lower & WORD, member.port, inner.dst, ends.destination)
+            requote4(pkt, message, inner, ends, member.lower & WORD, member.port, inner.dst, ends.destination, left)
             pkt.rewrite(ip, under=None, dst=member.lower & WORD)
         return forward(self.inside)
 
-    def message6(self, pkt: Packet, eth: Ethernet, ip: IPv6Halves, ours: int, onward: int) -> Verdict:
+    def message6(self, pkt: Packet, eth: Ethernet, ip: IPv6Halves, length: int, ours: int, onward: int) -> Verdict:
         icmp = pkt.peek(Icmp6)
         if icmp is None:
             return drop(Unreadable.MALFORMED)
@@ -122,6 +125,8 @@ class Messages(Tunnels):
             require(not ours, Untracked.UNRELATED)
             return forward(onward)
         ends = pkt.parse(Ends)
+        left = length - Message.size - IPv6Halves.size - Ends.size
+        require(left >= 0, Unreadable.MALFORMED)
         self.flow_key(inner.destination_upper, inner.destination_lower, inner.source_upper, inner.source_lower,
                       ends.destination, ends.source, inner.next)
         what, number = self.related(ours)
@@ -133,7 +138,7 @@ class Messages(Tunnels):
             change = 4 * WORD - of_halves(inner.destination_upper, inner.destination_lower) + of_halves(
                 vip.upper, vip.lower)
             outer = 4 * WORD - of_halves(ip.source_upper, ip.source_lower) + of_halves(vip.upper, vip.lower)
-            change_ends(pkt, message, ends, inner.next, change, ends.source, vip.port, change + outer)
+            change_ends(pkt, message, ends, inner.next, change, ends.source, vip.port, change + outer, left)
             pkt.rewrite(inner, under=None, destination_upper=vip.upper, destination_lower=vip.lower)
             pkt.rewrite(ip, under=None, source_upper=vip.upper, source_lower=vip.lower)
             return forward(self.outside)
@@ -148,7 +153,8 @@ class Messages(Tunnels):
         if mode == Mode.NAT:
             change = 4 * WORD - of_halves(inner.source_upper, inner.source_lower) + of_halves(
                 member.upper, member.lower)
-            change_ends(pkt, message, ends, inner.next, change, member.port, ends.destination, change + change)
+            change_ends(pkt, message, ends, inner.next, change, member.port, ends.destination, change + change,
+                        left)
             pkt.rewrite(inner, under=None, source_upper=member.upper, source_lower=member.lower)
             pkt.rewrite(ip, under=None, destination_upper=member.upper, destination_lower=member.lower)
         return forward(self.inside)

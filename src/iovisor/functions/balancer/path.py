@@ -82,9 +82,9 @@ class Path(Messages):
             one, two = udp.src, udp.dst
             plain = 1 - more
         elif protocol == IpProtocol.ICMP and ip4 is not None and more == 0:
-            return self.message4(pkt, eth, ip4, ours, onward)
+            return self.message4(pkt, eth, ip4, payload, ours, onward)
         elif protocol == IpProtocol.ICMP6 and ip6 is not None and more == 0:
-            return self.message6(pkt, eth, ip6, ours, onward)
+            return self.message6(pkt, eth, ip6, payload, ours, onward)
         elif not ours:
             return forward(onward)
         else:

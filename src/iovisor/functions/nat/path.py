@@ -239,7 +239,8 @@ class Path(Translation):
         elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
             ends = pkt.parse(Ends)
             addresses = 2 * WORD - inner.src - inner.dst + source + destination
-            change_ends(pkt, message, ends, self.summed(way), addresses, way.real_port, way.own_port, 0)
+            change_ends(pkt, message, ends, way.protocol, addresses, way.real_port, way.own_port, 0,
+                        way.length - way.about - Ends.size)
         pkt.rewrite(inner, under=None, src=source, dst=destination)
         pkt.rewrite(ip, under=None, src=destination if way.own_slot != 0 else ip.src, dst=source)
 
