@@ -185,7 +185,7 @@ class Errors(Crossings):
             change_query(message, query, pseudo + turn & 0xffff_ffff_ffff, way.own_port | way.real_port, more + turn)
             query.type = type
         elif way.protocol == IpProtocol.TCP or way.protocol == IpProtocol.UDP:
-            change_ends(pkt, message, pkt.parse(Ends), self.summed(way),
-                        quoted.gone + addresses & 0xffff_ffff_ffff, way.real_port, way.own_port, more)
+            change_ends(pkt, message, pkt.parse(Ends), way.protocol, quoted.gone + addresses & 0xffff_ffff_ffff,
+                        way.real_port, way.own_port, more, way.length - way.about - Ends.size)
         else:
             message.checksum = finish(more)
