@@ -2,7 +2,7 @@
 
     python -m benchmarks [generated] [latency] [switching] [routing] [filtering100] [filtering10000]
                          [translating] [protecting] [prefixes] [edges] [fairness] [provisioning] [balancer] [chain]
-                         [policing] [shaping] [hops]
+                         [policing] [shaping] [hops] [flooding]
                          [--rounds N]
 
 Sections that are not named are taken from the last run (`results.json`), so that one may be repeated alone.
@@ -91,6 +91,11 @@ def chain(rounds: int) -> dict[str, Any]:
     return {"rows": measure(max(rounds // 8, 3))}
 
 
+def flooding(rounds: int) -> dict[str, Any]:
+    from .early import measure
+    return dict(measure(rounds // 4 + 1))
+
+
 def policing(rounds: int) -> dict[str, Any]:
     from .rates import measure, policer, policer_by_flow, policer_of_classes
     return measure(policer, policer_of_classes, policer_by_flow)
@@ -110,7 +115,7 @@ SECTIONS: dict[str, Callable[[int], dict[str, Any]]] = {
     "generated": generated, "latency": latency, **{name: beside(name) for name in BESIDE},
     "prefixes": prefixes, "edges": edges,
     "fairness": fairness, "provisioning": provisioning, "balancer": balancer, "chain": chain,
-    "policing": policing, "shaping": shaping, "hops": hops}
+    "policing": policing, "shaping": shaping, "hops": hops, "flooding": flooding}
 
 
 def show_generated(found: dict[str, Any]) -> tuple[str, list[bool]]:
@@ -193,6 +198,32 @@ def show_edges(found: dict[str, Any]) -> tuple[str, list[bool]]:
     lines += [f"| {text} | {found[kind]:.0f} |  |  |" for kind, text in (
         ("bridge", "the Linux bridge"), ("direct", "a veth pair, nothing in between"))]
     return "\n".join(lines), kept
+
+
+def show_flooding(found: dict[str, Any]) -> tuple[str, list[bool]]:
+    from .early import FLOOR, LEAST, MOST
+    lines, kept = ["Frames of 64 bytes, made by a driver, at a device of the host.", "",
+                   f"| dropped by | CPU ns a packet | million a second | of the first's, bar {LEAST} | of TC's |",
+                   "|---|---|---|---|---|",
+                   "| a program that only drops, at XDP in the driver | "
+                   f"{found[FLOOR]:.0f} | {1e3 / found[FLOOR]:.1f} |  |  |"], []
+    for hook, text in (("xdp-native", "ddos (a blocked /24), at XDP in the driver"),
+                       ("xdp-generic", "... at XDP in the stack"), ("tc", "... at TC")):
+        rate = found[f"rate of {hook} to {FLOOR}"]
+        said = f"**{rate:.2f}**"
+        if hook == "xdp-native":
+            kept.append(rate >= LEAST)
+            said += f" {'kept' if kept[-1] else 'missed'}"
+        beside = found.get(f"rate of {hook} to tc", 1.0)
+        lines.append(f"| {text} | {found[hook]:.0f} | {1e3 / found[hook]:.1f} | {said} | {beside:.2f} |")
+    lines += ["", f"| let through to a workload | CPU ns a packet | to TC, bar {MOST} |", "|---|---|---|"]
+    for hook, text in (("xdp-native", "met at XDP in the driver, and on at TC"),
+                       ("xdp-generic", "met at XDP in the stack, and on at TC")):
+        ratio = found[f"passing {hook} to tc"]
+        kept.append(ratio <= MOST)
+        said = "kept" if kept[-1] else "missed"
+        lines.append(f"| {text} | {found[f'passing {hook}']:.0f} | **{ratio:.2f}** {said} |")
+    return "\n".join([*lines, f"| met at TC | {found['passing tc']:.0f} |  |"]), kept
 
 
 def show_fairness(found: dict[str, Any]) -> tuple[str, list[bool]]:
@@ -350,7 +381,8 @@ SHOWN: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[str, list[bool]]]]]
     "chain": ("A chain of five", show_chain),
     "policing": ("Rates: the policer", show_rates),
     "shaping": ("Rates: the shaper", show_rates),
-    "hops": ("From function to function", show_hops)}
+    "hops": ("From function to function", show_hops),
+    "flooding": ("A flood at the door", show_flooding)}
 
 
 def report(results: dict[str, Any]) -> tuple[str, bool]:

@@ -51,6 +51,7 @@ from .stream import Stream, generator, index_of, one_cpu, polling, stage, stream
 
 HOOKS = ("xdp-native", "xdp-generic", "tc")
 FLOOR = "floor"
+LEAST, MOST = 0.85, 1.1          # of the floor's rate, in the driver; of the cost at TC, for what passes
 SOURCE, DESTINATION = "02:00:00:00:00:01", "02:00:00:00:00:02"
 PACKETS = 200_000
 XDP_DROP = 1
