@@ -1,6 +1,7 @@
-"""How many 4-way exchanges (discover, offer, request, acknowledgement) the DHCP server takes a second.
+"""How many 4-way exchanges (discover, offer, request, acknowledgement, or what they are in IPv6) a DHCP server takes a
+second.
 
-    python -m benchmarks.dhcp [clients] [seconds]
+    python -m benchmarks.dhcp [clients] [seconds] [version]
 
 perfdhcp (Debian's kea-admin) asks, through one edge.  First every client is new, and Python answers; then the same
 clients come again, and the kernel does.  What is reported is what was asked and completed, and what went unanswered.
@@ -16,20 +17,27 @@ from contextlib import ExitStack, suppress
 
 from iovisor.fabric import Edge, Network
 from iovisor.functions.dhcp import Dhcp
+from iovisor.functions.dhcp6 import Dhcp6
 from iovisor.testing.lab import Host, Lab
 
 NEW = (300, 600, 900, 1_200)             # exchanges asked for a second, of clients nobody knows
 KNOWN = (2_000, 5_000, 10_000, 15_000, 20_000)
 
 
-def ask(host: Host, rate: int, clients: int, seconds: int) -> dict[str, float]:
+BASE = ["-b", "duid=00030001020300000000"]      # whose last bytes it counts, or they would be others each time
+EXCHANGES = {4: (("offer", "DISCOVER-OFFER"), ("ack", "REQUEST-ACK")),
+             6: (("offer", "SOLICIT-ADVERTISE"), ("ack", "REQUEST-REPLY"))}
+
+
+def ask(host: Host, rate: int, clients: int, seconds: int, version: int) -> dict[str, float]:
     """Let perfdhcp ask; per second: exchanges begun and completed; of a hundred: what was not answered."""
     program = shutil.which("perfdhcp", path="/usr/sbin:/usr/bin")
     assert program is not None, "perfdhcp is missing: apt-get install kea-admin"
-    done = host.run([program, "-4", "-l", "eth0", "-r", str(rate), "-R", str(clients), "-p", str(seconds)],
+    done = host.run([program, f"-{version}", "-l", "eth0", "-r", str(rate), "-R", str(clients), "-p", str(seconds),
+                     *(BASE if version == 6 else ())],
                     check=False, timeout=seconds + 30).stdout
-    found = {}
-    for name, part in (("offer", "DISCOVER-OFFER"), ("ack", "REQUEST-ACK")):
+    found: dict[str, float] = {}
+    for name, part in EXCHANGES[version]:
         text = done.partition(f"Statistics for: {part}")[2]
         numbers = {key: float(re.search(rf"{key}: ([\d.]+)", text)[1])                      # type: ignore[index]
                    for key in ("sent packets", "received packets", "avg delay")}
@@ -57,31 +65,38 @@ def serve(net: Network, undo: ExitStack) -> None:
     undo.callback(end)
 
 
-def measure(clients: int = 5_000, seconds: int = 4) -> dict[str, list[dict[str, float]]]:
+def measure(clients: int = 5_000, seconds: int = 4, version: int = 4) -> dict[str, list[dict[str, float]]]:
     """By who answers: the figures of each rate."""
     found: dict[str, list[dict[str, float]]] = {"new": [], "known": []}
     for rate in NEW:
         with ExitStack() as undo:
-            host, net = scene(undo, clients)
+            host, net = scene(undo, clients, version)
             serve(net, undo)
-            found["new"].append({"rate": rate, **ask(host, rate, rate * seconds * 2, seconds)})
+            found["new"].append({"rate": rate, **ask(host, rate, rate * seconds * 2, seconds, version)})
     with ExitStack() as undo:
-        host, net = scene(undo, clients)
+        host, net = scene(undo, clients, version)
         serve(net, undo)
-        while ask(host, 300, clients, seconds * 5)["offer lost"] > 50:
+        while ask(host, 300, clients, seconds * 5, version)["offer lost"] > 50:
             pass
         for rate in KNOWN:
-            found["known"].append({"rate": rate, **ask(host, rate, clients, seconds)})
+            found["known"].append({"rate": rate, **ask(host, rate, clients, seconds, version)})
     return found
 
 
-def scene(undo: ExitStack, clients: int) -> tuple[Host, Network]:
+def scene(undo: ExitStack, clients: int, version: int) -> tuple[Host, Network]:
     lab = undo.enter_context(Lab())
     host = lab.host("asks")             # perfdhcp speaks as a relay, with this host's address in 10.0.0.0/8
     net = undo.enter_context(Network("dhcp", namespace=lab.namespace))
-    net.add("dhcp", Dhcp(server="10.255.0.1", mac="02:00:00:00:00:d1", leases=2 * clients, ready=4 * clients,
-                          quota=0, subnets=[{"prefix": "10.0.0.0/8", "pools": ["10.1.1.0-10.1.200.255"],
-                                             "routers": ["10.255.0.1"], "dns": ["10.255.0.53"]}]))
+    room = {"mac": "02:00:00:00:00:d1", "leases": 2 * clients, "ready": 4 * clients, "quota": 0}
+    if version == 4:
+        net.add("dhcp", Dhcp(server="10.255.0.1", **room, subnets=[
+            {"prefix": "10.0.0.0/8", "pools": ["10.1.1.0-10.1.200.255"], "routers": ["10.255.0.1"],
+             "dns": ["10.255.0.53"]}]))
+    else:                               # in IPv6 it speaks for all of them from its own address
+        host.run(["ip", "address", "add", "fe80::1/64", "dev", "eth0", "nodad"])
+        net.add("dhcp", Dhcp6(server="2001:db8:1::1", **room, subnets=[
+            {"prefix": "2001:db8:1::/64", "pools": ["2001:db8:1::1:0:0-2001:db8:1::1:ffff:ffff"],
+             "dns": ["2001:db8:1::53"], "search": ["acme.test"]}]))
     net.attach("dhcp:lan", Edge(host.index))
     return host, net
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from iovisor.functions.dhcp6 import Asked, Dhcp6
-from iovisor.language import SECOND, Clock, Packet, forward
+from iovisor.language import SECOND, Clock, Packet, forward, ipv6_address
 from iovisor.targets import load
 from iovisor.testing import available
 from tests.functions.dhcp6 import (
@@ -122,10 +122,17 @@ def test_who_asks_and_where_counts(scene: Scene) -> None:
     whole = asked(D.SOLICIT, na())
     scene.learns(whole)
     for frame in (asked(D.SOLICIT, na(), mac=OTHER, duid=whole[70:80]), asked(D.REBIND, na()),
-                  asked(D.SOLICIT, na(), dst="ff05::1:3"), asked(D.SOLICIT, na(), dst=SERVER),
-                  asked(D.SOLICIT, na(), src=0x20010db8 << 96 | 5)):
+                  asked(D.SOLICIT, na(), dst="ff05::1:3"), asked(D.SOLICIT, na(), dst=SERVER)):
         packet = Packet(frame, LAN)
         assert scene.machine.run(packet) != forward(LAN)
+
+
+def test_a_client_may_speak_from_any_address_of_its_own(scene: Scene) -> None:
+    scene.learns(asked(D.SOLICIT, na()))
+    other = asked(D.SOLICIT, na(), src=0x20010db8 << 96 | 5)
+    said = scene.at_once(other)
+    assert said is not None and (said.ip, said.options) == (scene.python(other).ip, scene.python(other).options)
+    assert (said.ip.src, said.ip.dst) == (ipv6_address(SERVER), 0x20010db8 << 96 | 5)
 
 
 def test_what_is_pythons_each_time(scene: Scene) -> None:

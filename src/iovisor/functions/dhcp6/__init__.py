@@ -201,12 +201,13 @@ class Dhcp6(Function):
         require(udp.dst == SERVER_PORT, Reason.NOT_DHCP)
         length = udp.length - 8
         require(length >= SHORTEST and length + 8 <= ip.length and udp.checksum != 0 and ip.src != 0, Reason.MALFORMED)
-        if ip.dst == SERVERS_AND_RELAYS and is_link_local(ip.src):
+        if ip.dst == SERVERS_AND_RELAYS:
             ready = self.replies.heard(pkt, eth.src, length)
             if ready is not None and self.stands(ready):
                 self.asked.add(AT_ONCE + ready.asked, bytes=length)
                 self.told.add(AT_ONCE + ready.kind, bytes=ready.length)
-                self.replies.write(pkt, ready, own, self.config.mac, ip.src)
+                source = own if is_link_local(ip.src) else self.config.server
+                self.replies.write(pkt, ready, source, self.config.mac, ip.src)
                 return forward(self.lan)
         return punt(Asked(length=length))
 
@@ -261,7 +262,7 @@ class Dhcp6(Function):
     def repeatable(self, heard: Heard, reply: Reply) -> Ready6 | None:
         """The same reply for the data path, if it can give it again (see `ready`)."""
         question = heard.question
-        if heard.wrappings or question.unicast or question.kind not in REPEATED or not is_link_local(heard.ip.src):
+        if heard.wrappings or question.unicast or question.kind not in REPEATED:
             return None
         if len(question.associations) != len(reply.lent) or len(reply.lent) > 1:
             return None
