@@ -164,3 +164,10 @@ def test_names_follow_every_revision_and_copy(place: Places, platform: Platforms
     apply(here, shop)
     assert dig(at.hosts[2], "+short", "web.shop.internal") == "10.0.0.77\n"
     assert dig(at.hosts[0], "+short", "web.shop.internal") == "10.0.0.1\n"
+    here.stop()
+    assert dig(at.hosts[2], "+short", "web.shop.internal") == "10.0.0.77\n", "its own names the kernel says by itself"
+    here = platform(at)
+    assert dig(at.hosts[2], "+short", "web.shop.internal") == "10.0.0.77\n"
+    assert dig(at.hosts[2], "+short", "+tcp", "web.shop.internal") == "10.0.0.77\n"
+    assert here.rollback(ADMIN, "globex", "copy").changes
+    assert dig(at.hosts[2], "+short", "web.shop.internal") == "10.0.0.1\n"
