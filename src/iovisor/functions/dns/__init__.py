@@ -94,7 +94,6 @@ outlive the daemon.
 # written; here are the frames, and the few questions that wait for somebody else.
 from __future__ import annotations
 
-import asyncio
 import secrets
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -143,7 +142,6 @@ from iovisor.wire.ipv6 import IPv6
 from iovisor.wire.tcp import Tcp
 from iovisor.wire.udp import Udp
 
-from .conversation import UNANSWERED, Conversation
 from .named import named
 from .ready import Answers, AnswersConfig
 from .zone import Address, Zone
@@ -151,7 +149,7 @@ from .zone import Address, Zone
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
 
-PASSED_ON, AT_ONCE = 16, 18                 # in `said`, after the codes, as UNANSWERED; by the kernel itself
+PASSED_ON, UNANSWERED, AT_ONCE = 16, 17, 18 # in `said`, after the codes; at once is by the kernel
 WAITING = 512
 EPHEMERAL = 32_768
 
@@ -334,7 +332,7 @@ class Dns(Function):
 
     zone: Zone
     waiting: dict[int, Waiting]
-    looking: list[asyncio.Future[None]]
+    looking: list[Any]                      # asyncio futures of who waits for it
     next_hop: int
 
     def configure(self, old: DnsConfig | None, new: DnsConfig) -> None:
@@ -347,6 +345,7 @@ class Dns(Function):
     @serves(wire.PORT)
     async def met(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Somebody asks over TCP."""
+        from .conversation import Conversation  # asyncio is for who serves, not for who reads documents
         await Conversation(self, reader, writer).run()
 
     @handles(Asked)
@@ -438,15 +437,21 @@ class Dns(Function):
 
     async def way(self) -> int:
         """Where the next hop is, once it is known."""
+        from asyncio import get_running_loop
         while not self.next_hop:
             self.look()
-            found = asyncio.get_running_loop().create_future()
+            found = get_running_loop().create_future()
             self.looking.append(found)
             await found
         return self.next_hop
 
     def passed_on(self, message: bytes) -> None:
         self.said.add(PASSED_ON, bytes=len(message))
+
+    def unanswered(self, query: Query) -> bytes:
+        """What is said when nobody else said anything."""
+        self.said.add(UNANSWERED)
+        return self.said_to(query, Answer(Code.SERVFAIL))
 
     @handles(Resolved)
     def resolved(self, event: Resolved, packet: Packet) -> None:

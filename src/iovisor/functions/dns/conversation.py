@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 
 from iovisor.language import SECOND, ipv4_text
 from iovisor.wire import dns as wire
-from iovisor.wire.dns import Answer, Code, Query
+from iovisor.wire.dns import Query
 
 if TYPE_CHECKING:
     from . import Dns
 
-UNANSWERED = 17                 # in `said`
 MOST = (1 << 16) - 1            # bytes of a message
 PATIENCE = 10.0                 # seconds for the next message, from its first byte's wait to its last byte
 ELSEWHERE = 8                   # questions of one connection that wait for somebody else
@@ -79,8 +78,7 @@ class Conversation:
             async with asyncio.timeout(self.dns.config.patience / SECOND):
                 reply = await self.elsewhere(query, message)
         except (OSError, EOFError, TimeoutError):
-            self.dns.said.add(UNANSWERED)
-            reply = self.dns.said_to(query, Answer(Code.SERVFAIL))
+            reply = self.dns.unanswered(query)
         await self.say(reply)
 
     async def elsewhere(self, query: Query, message: bytes) -> bytes:
