@@ -326,6 +326,7 @@ def show_rates(found: dict[str, Any]) -> tuple[str, list[bool]]:
     for row in found["floods"]:
         segments = row.get("segments")
         size = f"{row['size'] - row['family'] // 6 * 20}, {segments} an aggregate" if segments else str(row["size"])
+        size += f", {row['flows']} flows" if row.get("flows", 1) > 1 else ""
         floods.setdefault((row["rate"], size), {})[row["family"]] = row
     for (rate, size), rows in floods.items():
         reached = all(row["offered"] * row["size"] * 8 > 1.02 * data_rate(rate) for row in rows.values())
@@ -356,6 +357,13 @@ def show_rates(found: dict[str, Any]) -> tuple[str, list[bool]]:
     for text, indexes in equal.items():
         kept += [index > 0.99 for index in indexes.values()]
         lines.append(f"| {text} | {' | '.join(f'**{indexes[family]:.4f}**' for family in (4, 6))} |")
+    if found["divided"]:
+        lines += ["", "Three classes of 1, 4 and 11 flows, all of which want more, at 50 Mbit/s: what each gets "
+                  "of what it should, 30, 15 and 5 (its ceiling).  Bar: 2 %.", "", "| | 1 flow | 4 flows | 11 flows |",
+                  "|---|---|---|---|"]
+        for family, parts in found["divided"]:
+            kept += [abs(part - 1) <= 0.02 for part in parts]
+            lines.append(f"| IPv{family} | {' | '.join(f'**{part:.3f}**' for part in parts)} |")
     lines += ["", "A flow of 1 Mbit/s in a class of its own, at 50 Mbit/s, from one host's device to the other's.  "
               "Bars: nothing lost, 99 of 100 at most 1 ms later than alone (median).", "",
               "| beside | sent | lost | alone: median us | 99 of 100 | then: median us | 99 of 100 | later | bars |",

@@ -42,6 +42,7 @@ WARM, SECONDS, PAUSE, AGAIN = 0.25, 0.8, 0.3, 0.1
 RATES, SIZES = ("1M", "10M", "50M", "200M", "1000M"), (64, 512, 1_514)
 FAMILIES = (4, 6)
 AGGREGATED = [(rate, family) for rate in ("10M", "50M", "1000M") for family in FAMILIES]
+MANY = [("50M", family) for family in FAMILIES]         # sixteen flows at once
 SEGMENTS, PAYLOAD = 20, 1_400
 TCP = [*((rate, 4, control) for rate in RATES for control in ("bbr", "cubic")),
        *((rate, 6, "cubic") for rate in ("50M", "1000M"))]
@@ -149,13 +150,13 @@ def told(rate: str, account: Arrivals, burst: int, act: Callable[[float], object
     return {"error": 100 * (steady / bits - 1), "burst": account.read().ahead / burst}
 
 
-def flooded(make: Make, rate: str, family: int, size: int) -> dict[str, Any]:
+def flooded(make: Make, rate: str, family: int, size: int, flows: int = 1) -> dict[str, Any]:
     """By frames."""
     burst, offered = burst_of(rate, BURST[0]), []
     with site(make(rate, burst), family, size) as here, one_cpu():
-        here.source.vary(0)
+        here.source.vary(flows - 1)
         found = told(rate, here.account, burst, lambda seconds: offered.append(flood(here.source, seconds)))
-    return {"rate": rate, "family": family, "size": size, "offered": max(offered)} | found
+    return {"rate": rate, "family": family, "size": size, "flows": flows, "offered": max(offered)} | found
 
 
 def aggregated(make: Make, rate: str, family: int) -> dict[str, Any]:
@@ -184,13 +185,29 @@ def jain(each: list[int]) -> float:
     return sum(each) ** 2 / len(each) / sum(one * one for one in each)
 
 
+def divided(family: int) -> list[float]:
+    """Shares of three classes that all want more, by what they should be: of 1, 4 and 11 flows, one with a ceiling."""
+    rules = [{"protocol": "udp", "source_ports": ports, "into": name}
+             for name, ports in (("few", "4352-5120"), ("many", "5376-7936"))]
+    classes = [{"name": "one", "guarantee": "20M"}, {"name": "few", "guarantee": "10M"},
+               {"name": "many", "guarantee": "4M", "ceiling": "5M"}]
+    with site(Shaper(rate=UNDER, classes=classes, rules=rules), family, 1_514) as here, one_cpu():
+        here.source.vary(FLOWS - 1)
+        flood(here.source, WARM)
+        here.account.charge(data_rate(UNDER))
+        flood(here.source, 2 * SECONDS)
+        each = here.account.by_flow()
+    return [sum(part) / sum(each) / wanted for part, wanted in
+            ((each[:1], 30 / 50), (each[1:5], 15 / 50), (each[5:], 5 / 50))]
+
+
 def shared(make: Make, rate: str, family: int, size: int) -> dict[str, Any]:
     """Sixteen equal flows of a flood."""
     with site(make(rate, 0), family, size) as here, one_cpu():
         here.source.vary(FLOWS - 1)
         flood(here.source, WARM)
         here.account.charge(data_rate(rate))
-        flood(here.source, SECONDS)
+        flood(here.source, 2.5 * SECONDS)
         return {"rate": rate, "family": family, "size": size, "jain": jain(here.account.by_flow())}
 
 
@@ -286,11 +303,13 @@ def measure(make: Make, classes: Make, equal: Make) -> dict[str, Any]:
     """Everything of one of them: as it is, with classes, and where equal flows are to be equal."""
     return {
         "floods": [*(flooded(make, rate, family, size) for rate in RATES for size in SIZES for family in FAMILIES),
+                   *(flooded(make, *case, SIZES[-1], FLOWS) for case in MANY),
                    *(aggregated(make, *case) for case in AGGREGATED)],
         "tcp": [(*case, carried(make, *case)[0]) for case in TCP],
         "shared": [shared(equal, "50M", family, size) for family in FAMILIES for size in (64, 1_514)],
         "equal": [(family, control, *carried(shaper, "50M", family, control, 16))
                   for family in FAMILIES for control in ("bbr", "cubic")] if make is shaper else [],
+        "divided": [(family, divided(family)) for family in FAMILIES] if make is shaper else [],
         "prompt": [prompt(classes, family, bulk) for family in FAMILIES for bulk in ("udp", "tcp")]}
 
 

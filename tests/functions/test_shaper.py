@@ -64,12 +64,31 @@ def test_the_queues_are_a_tree() -> None:
     assert len(found) == len(queues.every) == 1 + 3 + 3 * 8
     trunk, bulk, voice = found[TRUNK], found[BRANCH], found[BRANCH + 1]
     assert (trunk.parent, trunk.guarantee, trunk.ceiling, trunk.room) == (0, 50_000_000, 50_000_000, 0)
-    assert (bulk.parent, bulk.guarantee, bulk.ceiling) == (TRUNK, 10_000_000, 50_000_000)
-    assert (voice.guarantee, voice.ceiling, voice.priority) == (2_000_000, 4_000_000, 0)
+    assert (bulk.parent, bulk.guarantee, bulk.ceiling) == (TRUNK, 15_333_333, 50_000_000)
+    assert (voice.guarantee, voice.ceiling, voice.priority) == (4_000_000, 4_000_000, 0)
+    assert sum(queue.burst for queue in (bulk, voice, found[BRANCH + 2])) <= trunk.burst
     for number, queue in found.items():
         if number < BRANCH:
             assert queue.parent == BRANCH + (number - 1) // 8 and queue.room >= 128 << 10
-            assert 8 * queue.guarantee <= found[queue.parent].guarantee
+            assert queue.guarantee == 0, "or as many flows as there are would have a burst each"
+
+
+ALLOTTED: list[tuple[str, list[dict[str, Any]], list[int]]] = [
+    ("all of it is guaranteed", [{"guarantee": "30M"}, {"guarantee": "20M"}], [30, 20]),
+    ("by guarantee", [{"guarantee": "5M"}, {"guarantee": "15M"}, {"guarantee": "5M"}], [10, 30, 10]),
+    ("up to the ceiling, and others get more", [{"guarantee": "10M", "ceiling": "12M"}, {"guarantee": "10M"},
+                                                {"guarantee": "9M"}], [12, 20, 18]),
+    ("by priority first", [{"guarantee": "10M"}, {"guarantee": "10M", "priority": 1}], [10, 40]),
+    ("and then the rest", [{"guarantee": "5M"}, {"guarantee": "10M", "priority": 1, "ceiling": "20M"},
+                           {"guarantee": "10M"}], [10, 20, 20]),
+    ("nobody may have it", [{"guarantee": "5M", "ceiling": "6M"}, {"guarantee": "5M", "ceiling": "5M"}], [6, 5])]
+
+
+@pytest.mark.parametrize(("classes", "millions"), [case[1:] for case in ALLOTTED], ids=[case[0] for case in ALLOTTED])
+def test_what_is_left_is_allotted(classes: list[dict[str, Any]], millions: list[int]) -> None:
+    named = [{"name": str(place), **settings} for place, settings in enumerate(classes)]
+    found = Shaper(rate="50M", classes=named).config.allotted()
+    assert found == pytest.approx([million * 1_000_000 for million in millions], abs=2)
 
 
 def test_rules_follow_the_classes() -> None:

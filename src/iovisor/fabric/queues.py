@@ -76,8 +76,10 @@ def listing(netlink: Netlink, index: int) -> list[Waiting]:
 
 
 def _class(queue: Queue) -> queueing.Class:
-    return queueing.Class(queue.number, queue.parent, max(queue.guarantee // 8, 1), max(queue.ceiling // 8, 1),
-                          queue.burst, queue.priority)
+    """HTB knows no class without a rate: one byte a second, and nothing saved, is as good as none."""
+    rate, burst = (queue.guarantee // 8, queue.burst) if queue.guarantee >= 8 else (1, 1)
+    return queueing.Class(queue.number, queue.parent, rate, max(queue.ceiling // 8, 1), burst,
+                          queue.surge or queue.burst, queue.priority)
 
 
 __all__ = ["Waiting", "arrange", "dissolve", "listing"]

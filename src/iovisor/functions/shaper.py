@@ -31,7 +31,7 @@ behind its port gets the queues (HTB), in which packets wait until there is room
 | `name` | text | | for rules and people |
 | `guarantee` | rate | | what it gets in any case; all together no more than `rate` |
 | `ceiling` | rate | `rate` | what it gets at most, if others leave it something |
-| `priority` | 0 to 7 | 3 | who is first at what others leave, and waits least; the lower, the sooner |
+| `priority` | 0 to 7 | 3 | who is first at what is left, and waits least; the lower, the sooner |
 
 | of a rule | meaning |
 |---|---|
@@ -51,6 +51,11 @@ home = Shaper(rate="50M", classes=[
     {"protocol": "tcp", "source_ports": [80, 443], "into": "web"},
 ])
 ```
+
+*Shares.*  If all classes want more than there is, each gets its guarantee, and what is not guaranteed goes to those of
+the lowest `priority` number, then of the next, in proportion to their guarantees, up to their ceilings.  That is what
+it can count on; what others do not use of theirs is lent, again by priority, to equals flow by flow.  A class that
+stays within this waits for nobody, whatever others do (20 us at most, 99 of 100 times); what is beyond may wait long.
 
 *Fairness.*  Flows of a class that all want more than there is get the same: each new one gets the next of its class's
 queues, and queues take turns.  More flows than queues share some.
@@ -101,6 +106,11 @@ with queues of their own choice at a time; fairness is among flows, whoever they
 # flows are given leaves one after the other.  Choosing the leaf by hash was rejected: sixteen flows in 64 leaves meet
 # nearly always, and two that meet have half.
 #
+# In HTB whoever borrows does so leaf by leaf, so a class of sixteen flows would borrow sixteen times what a class of
+# one does.  So what is not guaranteed is divided beforehand (`allotted`), and only what is not used is borrowed.  And
+# leaves have no rates of their own: each would save a burst for itself, and sixteen flows that begin would send sixteen
+# at once (measured: 16.2 times the burst, 1.05 without).
+#
 # The number of a leaf says its class, so its parent never changes, and a change of rates changes classes in place.
 from __future__ import annotations
 
@@ -143,6 +153,7 @@ MOST_CLASSES, MOST_FLOWS, FLOWS = 16, 256, 8_192
 TRUNK, BRANCH = 0xffff, 0xff00              # the numbers of queues that are no leaves
 LEAST_RATE = 8_000
 LEAST_BURST, USUAL_BURST, LEAST_ROOM = 32 << 10, 5 * MILLISECOND, 128 << 10
+FRAME = 1_514
 
 
 class Reason(Reasons):
@@ -213,16 +224,37 @@ class ShaperConfig(ClassifierConfig):
         classes = self.classes or [ClassConfig(name="all", guarantee=self.rate)]
         return sorted(classes, key=lambda settings: settings.name != (self.usual or classes[0].name))
 
+    def allotted(self) -> list[int]:
+        """What each class gets when all want more: its guarantee, and of the rest, by priority, as much for each bit of
+        guarantee as its equals get, up to its ceiling."""
+        classes = self.ordered()
+        found, spare = [settings.guarantee for settings in classes], self.rate
+        spare -= sum(found)
+        for priority in sorted({settings.priority for settings in classes}):
+            hungry = [place for place, settings in enumerate(classes) if settings.priority == priority]
+            while hungry:
+                weight, left = sum(classes[place].guarantee for place in hungry), spare
+                for place in hungry:
+                    more = min(left * classes[place].guarantee // weight,
+                               (classes[place].ceiling or self.rate) - found[place])
+                    found[place] += more
+                    spare -= more
+                fed = [place for place in hungry if found[place] == (classes[place].ceiling or self.rate)]
+                if not fed:
+                    break
+                hungry = [place for place in hungry if place not in fed]
+        return found
+
     def queues(self) -> Queues:
         """For a device: the trunk, a branch for each class, its leaves."""
         burst = self.burst or max(LEAST_BURST, self.rate * USUAL_BURST // (8 * SECOND))
         every = [Queue(TRUNK, 0, self.rate, self.rate, burst)]
-        for place, settings in enumerate(self.ordered()):
-            ceiling = settings.ceiling or self.rate
-            branch, share = BRANCH + place, max(settings.guarantee // self.flows, 8)
+        for place, (settings, share) in enumerate(zip(self.ordered(), self.allotted(), strict=True)):
+            ceiling, branch = settings.ceiling or self.rate, BRANCH + place
             room = max(ceiling * self.latency // (8 * SECOND), LEAST_ROOM)
-            every.append(Queue(branch, TRUNK, settings.guarantee, ceiling, burst, settings.priority))
-            every += [Queue(place * self.flows + leaf + 1, branch, share, ceiling, burst, settings.priority, room)
+            every.append(Queue(branch, TRUNK, share, ceiling, max(burst * share // self.rate, FRAME),
+                               settings.priority, surge=burst))
+            every += [Queue(place * self.flows + leaf + 1, branch, 0, ceiling, burst, settings.priority, room)
                       for leaf in range(self.flows)]
         return Queues(tuple(every))
 

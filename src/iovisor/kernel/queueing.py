@@ -33,7 +33,8 @@ _VERSION, _WORD = 3, 0xFFFFFFFF
 class Class:
     """`number` 1 to 65,535, `parent` the number of another, 0 for the root; `rate` and `ceiling` bytes a second.
 
-    `burst` in bytes counts for both; `quantum` is what equals send in turn; the lower `priority` (0 to 7) goes first.
+    `burst` in bytes is of the rate, `surge` of the ceiling; `quantum` is what equals send in turn; the lower `priority`
+    (0 to 7) goes first.
     """
 
     number: int
@@ -41,8 +42,9 @@ class Class:
     rate: int
     ceiling: int
     burst: int
+    surge: int
     priority: int = 0
-    quantum: int = 1 << 14
+    quantum: int = 1 << 16          # an aggregate (GSO): HTB sends one packet a turn at least, however long
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def htb(index: int) -> Request:
 def klass(index: int, wanted: Class) -> Request:
     """Make a class, or change the one with this number; its parent cannot change."""
     parent = HANDLE | wanted.parent if wanted.parent else HANDLE
-    buffers = [min(wanted.burst * 10**9 // rate >> _TICK, _WORD) for rate in (wanted.rate, wanted.ceiling)]
+    buffers = [min(burst * 10**9 // rate >> _TICK, _WORD)
+               for burst, rate in ((wanted.burst, wanted.rate), (wanted.surge, wanted.ceiling))]
     rates = [_RATE.pack(0, _ETHERNET, 0, -1, 0, min(rate, _WORD)) for rate in (wanted.rate, wanted.ceiling)]
     body = _MESSAGE.pack(0, index, HANDLE | wanted.number, parent, 0) + string(_KIND, "htb") + nested(
         _OPTIONS,

@@ -16,7 +16,9 @@ class Queue:
     """`number` 1 to 65,535, above those of its children; `parent` 0 for the trunk; rates in
     bits a second, `burst` and `room` in bytes.
 
-    `room`, how much may wait, makes it a leaf; packets wait in leaves only.
+    A guarantee of 0 is none: such a queue takes turns with its equals at what their parent has.  After a pause `burst`
+    may leave at once: of the guarantee, or if there is a `surge`, that much up to the ceiling.  `room`, how much may
+    wait, makes it a leaf; packets wait in leaves only.
     """
 
     number: int
@@ -26,6 +28,7 @@ class Queue:
     burst: int
     priority: int = 0
     room: int = 0
+    surge: int = 0
 
 
 @dataclass(frozen=True)
