@@ -111,7 +111,7 @@ def crossing() -> Judge:
         left = read(frame)
         if left.fault or total(frame[14:14 + 4 * (frame[14] & 15)] if left.type == 0x0800 else b""):
             return left.fault or "the header's checksum is wrong"
-        if arrival.port == verdict.argument and came.addresses[1] != PREFIX + SHOWN:
+        if arrival.port == verdict.argument and (came.addresses[1] != PREFIX + SHOWN or hops(arrival.frame, came) <= 1):
             return answer(arrival, came, frame, left)
         if hops(frame, left) + 1 != hops(arrival.frame, came):
             return "it made no hop"
@@ -136,9 +136,11 @@ def crossing() -> Judge:
         if frame[:12] != (arrival.frame if arrival.port != verdict.argument else turned(arrival.frame))[:12]:
             return "its stations are others"
         bare = came.protocol == 17 and came.transport[6:8] == b"\0\0" and not came.offset
+        if bare:                # what UDP itself says that it has is what it is summed over
+            left.transport = left.transport[:int.from_bytes(left.transport[4:6], "big")]
         if not came.offset and not came.more and residue(left) != (0 if bare else residue(came)):
             return "its sum is not what it was"
-        if not is_error(came) and (left.offset != came.offset or behind(left) != behind(came)):
+        if not is_error(came) and (left.offset != came.offset or behind(left) != behind(came)[:len(left.transport)]):
             return "more than ends and checksum is different"
         return None
     return judge
