@@ -58,6 +58,7 @@ class Tunnels(Flows):
         if length > room and (segment == 0 or headers + segment > room):
             require(take(self.rejection.allowance[0], self.config.rejections, now()), Reason.TOO_BIG)
             self.noted.add(Note.TOO_BIG, bytes=0)
+            pkt.resize(min(len(pkt), QUOTABLE))         # no more is quoted, and a few aggregates would fill the queue
             return punt(Slow(what=Work.TOO_BIG, reason=Reason.TOO_BIG, mtu=room))
         require(length <= 0xffff - 40, Reason.TOO_BIG)
         own = self.own[1 if six else 0]
