@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from iovisor.compiler.cache import Cache
 from iovisor.compiler.errors import CompileError
 from iovisor.fabric import Device, Edge, Network, Veth
 from iovisor.fabric import beside as fabric_beside
@@ -27,6 +28,7 @@ from tests.fabric.flows import Flows
 from tests.fabric.functions import Gate, Hub, Through, ThroughAgain
 from tests.fabric.hosts import Host, Place
 from tests.fabric.marking import First, FirstAgain, Second
+from tests.fabric.test_adoption import keeper
 from tests.fabric.test_dying import dies
 from tests.fabric.test_revision import Numbered
 from tests.waiting import until
@@ -254,6 +256,28 @@ def test_adopted_under_traffic(place: Places, folder: Path, hook: str) -> None:
     assert not at.hosts[0].ping(at.hosts[1], 1)
     net.close()
     assert at_xdp(at) == [] and os.listdir(folder) == []
+
+
+def test_killed_and_adopted_under_traffic(place: Places, tmp_path: Path) -> None:
+    """Switches at both ends meet their packets at XDP, and flood, while one keeper after the other is killed."""
+    at = place(2)
+    try:
+        with keeper("early", at, tmp_path):
+            assert at.hosts[0].ping(at.hosts[1], 1)
+        for host in at.hosts:
+            host.socket.close()
+        flows = Flows(at.hosts[0], at.hosts[1])
+        with flows:
+            for _ in range(8):
+                with keeper("adopt", at, tmp_path):
+                    pass
+        assert (flows.result.lost, flows.result.doubled) == (0, 0), flows.result
+        assert flows.result.pushed == flows.result.drained > 1 << 20 and at_xdp(at) == ["p0", "p1"]
+        with Network.adopt(tmp_path / "net", namespace=at.switching, cache=Cache(tmp_path / "images")) as net:
+            assert net.drops == {} and net.balance().exact
+        assert at_xdp(at) == [] and os.listdir(tmp_path / "net") == []
+    finally:
+        filesystem.unmount(tmp_path / "net/bpf")
 
 
 def raised(net: Network) -> None:
