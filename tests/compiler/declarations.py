@@ -99,6 +99,7 @@ class Base(Function):
     keyed: Hash[Pair, u32] = table(16)
     array: Array[Entry] = table(8)
     routes: Lpm[ipv4, Entry] = table(16)
+    leases: Hash[u32, Entry] = table(16, durable=True)
     sent: Counter = table(8)
     nested: Hash[u16, Hash[u32, u32]] = table(4, inner=table(16))
     mortal: Lru[u32, Entry] = table(16, ttl=5 * SECOND)

@@ -409,6 +409,10 @@ def test_sizes_and_lifetimes_come_from_the_configuration() -> None:
     (Hash[u8, u8], table(4, ttl=1), "ttl goes with Hash and Lru of records"),
     (Hash[u8, Hash[u8, u8]], table(4), r"need `inner=table\(size\)`"),
     (Lru[u8, Hash[u8, u8]], table(4, inner=table(4)), "tables nest in a Hash"),
+    (Lru[u8, u8], table(4, durable=True), "durable goes with Hash"),
+    (Hash[u8, u8], table(4, durable=True, per_cpu=True), "durable goes with Hash, not per CPU"),
+    (Hash[u8, Hash[u8, u8]], table(4, inner=table(4), durable=True), "holding no tables"),
+    (Counter, table(4, durable=True), "a Counter begins at zero"),
     (Hash[u8, u8], table("unknown"), "Config has no field 'unknown'"),
     (Hash[u8, Hash[u8, u8]], table(4, inner=table("unknown")), "Config has no field 'unknown'"),
 ])

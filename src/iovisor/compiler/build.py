@@ -243,6 +243,7 @@ class Builder(Expressions):
                 message = f"entries of `{table.spec.name}` are not deleted in the data path"
                 raise CompileError(message, self.span(target))
             key = self.key(target.slice, table, self.visit(target.slice))
+            self.movable(table, self.span(target), "removed")
             call = ir.Call(self.span(target), ir.NoneType(), "delete", [*self.of(table), key], (table.spec,))
             self.out.append(ir.Do(self.span(target), call))
 

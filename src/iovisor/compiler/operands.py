@@ -154,6 +154,7 @@ class Operands:
         spec, span = table.spec, self.span(node)
         if spec.kind in ("counter", "lpm") or spec.inner is not None:
             raise CompileError(f"`{spec.name}` is not written in the data path", span)
+        self.movable(table, span, "stored")
         if isinstance(spec.value, type) and issubclass(spec.value, Layout):
             stored: ir.Expr = self.read(self.view(node, value), span)
             if not (isinstance(stored.type, ir.View) and stored.type.layout is spec.value):
@@ -161,6 +162,12 @@ class Operands:
         else:
             stored = self.integer(node, value)
         return ir.Call(span, ir.Bool(), "put", [*self.of(table), key, stored], (spec, mode))
+
+    def movable(self, table: TableRef, span: Span, done: str) -> None:
+        """Refuse to add or remove entries of a durable table: which there are, is on disk first."""
+        if table.spec.durable:
+            raise CompileError(f"`{table.spec.name}` is durable: its entries are {done} in Python (punt, and handle "
+                               "the event); here their fields may be assigned", span)
 
     def set_item(self, node: ast.AST, table: TableRef, key: ir.Expr, value: Value) -> None:
         """`table[key] = value`: rejects what does not fit."""

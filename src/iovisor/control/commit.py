@@ -47,7 +47,8 @@ def turn(network: Network, wanted: Shape, before_traffic: Callable[[], object] |
         try:
             _together(network, [step for step in steps if step not in late])
             if before_traffic is not None:
-                before_traffic()
+                with network.kept():
+                    before_traffic()
             _together(network, late)
         except BaseException:
             back = plan(network, former)

@@ -5,8 +5,9 @@ nothing of it needs a lock, and one tenant's slow handler or large change holds 
 event loop; `call` puts a question into it and waits for the answer.
 
 There is one way to begin: adopt what is there.  What cannot be adopted (the machine was started anew, so nothing is
-pinned; or another version wrote it) is cleared away, and the network begins empty; what it shall be, the store knows.
-There are two ways to end: `leave`, after which the kernel goes on with it, and `destroy`.
+pinned; or another version wrote it) is cleared away, and the network begins empty; what it shall be, the store knows,
+and what was promised, its shelf, which has its durable tables.  There are two ways to end: `leave`, after which the
+kernel goes on with it, and `destroy`; the shelf is the platform's to take away.
 """
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ from typing import Any, TypeVar
 from ..compiler.cache import Cache
 from ..fabric import Network
 from ..kernel import Netlink, NetworkNamespace, filesystem, interfaces
+from ..store import Shelf
 from .sandbox.attendant import Staff
 from .troubles import Troubles
 
@@ -34,11 +36,12 @@ log = logging.getLogger(__name__)
 
 
 class Hosted:
-    """Made by the platform; `name` is what people call it, `folder` its place."""
+    """Made by the platform; `name` is what people call it, `folder` its place, `shelf` where its durable tables are."""
 
-    def __init__(self, name: str, folder: Path, namespace: NetworkNamespace | None, cache: Cache | None,
+    def __init__(self, name: str, folder: Path, shelf: Path, namespace: NetworkNamespace | None, cache: Cache | None,
                  troubles: Troubles) -> None:
         self.name, self.folder, self.namespace, self.cache, self._troubles = name, folder, namespace, cache, troubles
+        self.shelf = Shelf(shelf)
         self.adopted = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=f"network {name}", daemon=True)
@@ -57,7 +60,7 @@ class Hosted:
 
         def run() -> None:
             try:
-                found = do(self._network)                                               # type: ignore[arg-type]
+                found = do(self._network) if self._network is None else self._asked(do)      # type: ignore[arg-type]
             except BaseException as error:
                 answer.set_exception(error)
             else:
@@ -70,6 +73,12 @@ class Hosted:
             raise RuntimeError(f"{self.name} has ended")
         self._loop.call_soon_threadsafe(run)
         return answer.result()
+
+    def _asked(self, do: Callable[[Network], T]) -> T:
+        """What was written to durable tables is on disk before anybody is told that it was."""
+        assert self._network is not None
+        with self._network.kept():
+            return do(self._network)
 
     def leave(self) -> None:
         """End the thread; the network runs on."""
@@ -93,14 +102,16 @@ class Hosted:
     def _begin(self, _: Any) -> None:
         try:
             if filesystem.is_mounted(self.folder / "bpf"):
-                self._network = Network.adopt(self.folder, namespace=self.namespace, cache=self.cache)
+                self._network = Network.adopt(self.folder, namespace=self.namespace, cache=self.cache,
+                                              durable=self.shelf)
                 self.adopted = True
         except Exception as error:                          # whatever its functions' Python does at adoption, too
             log.warning("%s cannot be adopted, and begins anew: %s", self.name, error)
             self._troubles.anew(self.name, str(error))
         if self._network is None:
             clear(self.folder, self.namespace)
-            self._network = Network(self.name, namespace=self.namespace, cache=self.cache, pins=self.folder)
+            self._network = Network(self.name, namespace=self.namespace, cache=self.cache, pins=self.folder,
+                                    durable=self.shelf)
         self._serving = self._loop.create_task(self._serve(self._network))
 
     async def _serve(self, network: Network) -> None:

@@ -5,7 +5,7 @@ into tables that are laid out alike, and into no others: what does not fit is na
 
 The hidden stamp of a mortal entry is a time since the machine started.  It is kept as an age, and becomes a time again
 where it is put in, so an entry lives on for what was left of its life, on this machine or another, after a reboot too.
-Times that a function keeps in fields of its own (`time`) are shifted in the same way.
+Times that a function keeps in fields of its own (`time`) are shifted in the same way: language/moments.py knows where.
 """
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 
 from ..fabric import Network
 from ..language import Function
-from ..language.layout import Layout
 from ..language.machine import now
 from ..language.migration import layout
-from ..language.tables import STAMP, Home, TableSpec
+from ..language.moments import places
+from ..language.tables import Home, TableSpec
 
 ARRAYS = ("array", "counter")
 
@@ -68,7 +68,7 @@ def _entries(spec: TableSpec, home: Home, moment: int) -> Iterator[list[Any]]:
             if inner is not None:
                 yield [key.hex(), list(_entries(spec.inner, inner, moment))]
         elif spec.kind not in ARRAYS or any(value):
-            yield [key.hex(), _shifted(spec, bytes(value), -moment).hex()]
+            yield [key.hex(), _aged(spec, bytes(value), moment).hex()]
 
 
 def _fill(spec: TableSpec, home: Home, entries: list[list[Any]], moment: int) -> int:
@@ -79,26 +79,29 @@ def _fill(spec: TableSpec, home: Home, entries: list[list[Any]], moment: int) ->
         if spec.inner is not None:
             inner = home.inner(raw) or home.create(raw, spec.inner)
             left_out += _fill(spec.inner, inner, value, moment)
-        elif not home.update(raw, _shifted(spec, bytes.fromhex(value), moment), 0):
+        elif not home.update(raw, _young(spec, bytes.fromhex(value), moment), 0):
             left_out += 1
     return left_out
 
 
-def _shifted(spec: TableSpec, value: bytes, by: int) -> bytes:
-    """A value with its times moved; a time of zero means never, and stays."""
+def _aged(spec: TableSpec, value: bytes, moment: int) -> bytes:
+    """A value with its times as 64 signed bits, counted from `moment`; a time of zero means never, and stays."""
     raw = bytearray(value)
-    for at in _times(spec):
-        moment = int.from_bytes(raw[at:at + 8], "little")
-        if moment:
-            raw[at:at + 8] = ((moment + by) % (1 << 64) or (1 << 64) - 1).to_bytes(8, "little")
+    for at in places(spec):
+        time = int.from_bytes(raw[at:at + 8], "little")
+        if time:
+            raw[at:at + 8] = ((time - moment) % (1 << 64) or (1 << 64) - 1).to_bytes(8, "little")
     return bytes(raw)
 
 
-def _times(spec: TableSpec) -> list[int]:
-    """Where in a value times lie; each takes eight bytes."""
-    shape = spec.value if isinstance(spec.value, type) and issubclass(spec.value, Layout) else Layout
-    own = [field.span[0] for field in shape.fields.values() if field.text == "time"]
-    return [*own, spec.stored_size - STAMP] if spec.ttl else own
+def _young(spec: TableSpec, value: bytes, moment: int) -> bytes:
+    """The opposite of `_aged`, at another moment; what was before the machine was started is as old as that."""
+    raw = bytearray(value)
+    for at in places(spec):
+        age = int.from_bytes(raw[at:at + 8], "little", signed=True)
+        if age:
+            raw[at:at + 8] = max(age + moment, 1).to_bytes(8, "little")
+    return bytes(raw)
 
 
 __all__ = ["into", "of", "recall", "remembered"]

@@ -118,6 +118,9 @@ class Platform:
                 if key not in heads:
                     log.warning("%s is not known: cleared away", key)
                     clear(folder, self.namespace)
+            for folder in (self.state / "durable").glob("*/*"):
+                if "/".join(unquote(part) for part in folder.parts[-2:]) not in heads:
+                    shutil.rmtree(folder)
             for head in heads.values():
                 self._mender.attempt(head)
             self.sources.prune(self._used())
@@ -265,6 +268,8 @@ class Platform:
             except BaseException as error:
                 if fresh:
                     self.hosted.pop(head.key).destroy()
+                if not head.current:
+                    shutil.rmtree(self._shelf(head.key).parent, ignore_errors=True)
                 raise self._refusal(error, intent) from error
             hosted.call(lambda network: commit.tidy(network, lowered.shape))
             self._meet(content, Network.model_validate(
@@ -311,6 +316,7 @@ class Platform:
             hosted = self.hosted.pop(head.key, None)
             if hosted is not None:
                 hosted.destroy()
+            shutil.rmtree(self._shelf(head.key).parent, ignore_errors=True)
             shutil.rmtree(self.state / "snapshots" / _folder(head.key), ignore_errors=True)
             self._meet(None, content)
         self.troubles.forget(head.key)
@@ -467,8 +473,8 @@ class Platform:
     def host(self, key: str) -> Hosted:
         """A running network, begun if it does not run."""
         if key not in self.hosted:
-            self.hosted[key] = Hosted(key, self.state / "networks" / _folder(key), self.namespace, self.cache,
-                                      self.troubles)
+            self.hosted[key] = Hosted(key, self.state / "networks" / _folder(key), self._shelf(key), self.namespace,
+                                      self.cache, self.troubles)
             self.hosted[key].call(lambda network: network.allow(self.quotas.allowance(key.partition("/")[0])))
         return self.hosted[key]
 
@@ -537,6 +543,10 @@ class Platform:
             if one.name == name:
                 return one
         raise Missing(f"{head.key} has no snapshot {name}")
+
+    def _shelf(self, key: str) -> Path:
+        """Where the durable tables of a network are kept."""
+        return self.state / "durable" / _folder(key) / "entries.db"
 
     def _memory_of(self, head: Head, name: str) -> Path:
         return self.state / "snapshots" / _folder(head.key) / f"{quote(name, safe='')}.json"

@@ -84,6 +84,9 @@ class Conversion:
 
     def following(self) -> Following:
         """What the old function's table is from here on."""
+        assert self.migration.to is not None
+        if isinstance(self.migration.to.home, KernelHome):
+            self.new = self.migration.to.home               # a durable one has another above it
         return Following(self.old.spec, self.old.map, self)
 
     def follow(self, key: bytes) -> None:

@@ -74,6 +74,11 @@ class Instance:
             self.settle()
             undo.pop_all()
 
+    @property
+    def at(self) -> str:
+        """Where it is: of two of one name, one of which takes the other's place, each has another."""
+        return f"{self.name}:{self.born}"
+
     def settle(self, inline: Sequence[int] = ()) -> None:
         """Put the programs that stand now behind the doors: packets that come from here on run them.
 

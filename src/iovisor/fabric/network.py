@@ -23,7 +23,7 @@ import asyncio
 import os
 import struct
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,6 +37,7 @@ from . import adoption, edges, grace, revision, shares, upgrade
 from .allowance import Allowance
 from .attachments import Attachment
 from .balance import retire
+from .durable import Durable
 from .edges import Edge
 from .images import Images
 from .instance import INGRESS, Instance
@@ -47,6 +48,7 @@ from .pins import WIRING, Place, Unpinned, folder_of
 from .recirculation import start_of
 from .removal import Removal, close_all
 from .revision import Draft
+from .shelf import Shelf
 from .slowpath import Served, SlowPath
 from .storm import Storm
 
@@ -55,28 +57,32 @@ class Network(Observed):
     """Functions joined port to port; `close` undoes everything.
 
     With `pins`, a directory, it outlives its process: `leave` lets go of it, and so does dying; `adopt` takes it over.
+    With `durable`, a shelf, its durable tables outlive the machine's power, and `close` too: a network of the same
+    functions finds them there.  Without, they are like other tables.
     `mtu` is that of the devices it makes, in bytes; `ring` the room of each function's punts, a power of two: one takes
     2 KiB and some.
     """
 
     def __init__(self, name: str, *, namespace: NetworkNamespace | None = None, cache: Cache | None = None,
-                 pins: str | os.PathLike[str] | Place | None = None, mtu: int = 1500, ring: int = RING) -> None:
+                 pins: str | os.PathLike[str] | Place | None = None, mtu: int = 1500, ring: int = RING,
+                 durable: Shelf | None = None) -> None:
         place = pins if isinstance(pins, Place) or pins is None else Place.make(pins)
         super().__init__(name, namespace, place or Unpinned(), mtu)
         self.cache, self._place, self._ring = Images(cache), place, ring
         self._slow = SlowPath(lambda: self.instances.values(), self._again)
         self._mending = Mending(self)
+        self._durable = Durable(durable, self._slow.failed)
         if pins is not place:
             self._keep()
 
     @classmethod
     def adopt(cls, directory: str | os.PathLike[str], *, namespace: NetworkNamespace | None = None,
-              cache: Cache | None = None) -> Self:
+              cache: Cache | None = None, durable: Shelf | None = None) -> Self:
         """Take over the network whose process is gone, in the same network namespace; its traffic does not notice."""
         place = Place.open(directory)
         document = place.read()
         try:
-            network = cls(document["network"], namespace=namespace, cache=cache, pins=place)
+            network = cls(document["network"], namespace=namespace, cache=cache, pins=place, durable=durable)
         except BaseException:
             place.release()
             raise
@@ -124,10 +130,12 @@ class Network(Observed):
 
     def _made(self, name: str, function: Function, born: int = 0) -> Instance:
         instance = None
+        former = None if name in self.instances else self._durable.former(name, function)
         try:
             instance = Instance(name, function, self.cache, self._pins.within(name, born), self._ring,
                                 {WIRING: born} if born else {}, born)
             self._tell_flood(instance)
+            self._durable.begin(instance, former)
         except BaseException:
             if instance is not None:
                 instance.close()
@@ -141,6 +149,7 @@ class Network(Observed):
         joined = [str(p) for p in self.joins if p.instance == name]
         if joined:
             raise ValueError(f"{name} is still joined at {', '.join(joined)}")
+        self._durable.drop(self.instances[name])
         instance = self.instances.pop(name)
         self._keep()
         self._close(instance)
@@ -303,18 +312,30 @@ class Network(Observed):
     # -- the slow path ----------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Read punted packets and give them to the functions' handlers, and mend edges, until cancelled."""
-        mending = asyncio.ensure_future(self._mending.run())
-        serving = asyncio.ensure_future(self._slow.serve())
+        """Read punted packets and give them to the functions' handlers, mend edges, and save what the data path does to
+        durable tables, until cancelled."""
+        tasks = [asyncio.ensure_future(run()) for run in (self._slow.serve, self._mending.run, self._durable.run)]
         try:
-            await asyncio.wait([mending, serving], return_when=asyncio.FIRST_COMPLETED)
-            for task in (serving, mending):
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
                 if task.done():
                     task.result()
         finally:
-            for task in (serving, mending):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(serving, mending, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """What is written to durable tables meanwhile is on disk, and in the kernel, at the end; ValueError: it is not.
+        """
+        with self._durable.kept():
+            yield
+
+    @property
+    def unkept(self) -> str:
+        """Why durable tables cannot be kept at present; empty if they can."""
+        return self._durable.trouble
 
     def mend(self) -> list[EdgeChange]:
         """Compare every edge with what is there: take leave of devices that are gone, bring back those that are there
@@ -347,8 +368,10 @@ class Network(Observed):
 
     def _again(self, packet: Packet, instance: Instance) -> None:
         """What a handler answered goes on."""
-        if self.instances.get(instance.name) is instance:
-            self._inject(packet, PortRef(instance.name, packet.port))
+        def go_on() -> None:
+            if self.instances.get(instance.name) is instance:
+                self._inject(packet, PortRef(instance.name, packet.port))
+        self._durable.after(instance, go_on)
 
     def _inject(self, packet: Packet | bytes, at: PortRef) -> None:
         frame = bytes(packet)
@@ -366,10 +389,12 @@ class Network(Observed):
     def _serve(self, instance: Instance) -> None:
         """Take the frames that a function sends by itself."""
         def post(port: int, frame: bytes, segment: int) -> None:
-            if port not in instance.exits:
-                self._exit(instance, port)
-                self._rest()
-            self._leave(frame, segment, instance.exits[port])
+            def leave() -> None:
+                if port not in instance.exits:
+                    self._exit(instance, port)
+                    self._rest()
+                self._leave(frame, segment, instance.exits[port])
+            self._durable.after(instance, leave)
         instance.function.post = post
         if (copies := instance.loaded.maps.get("@copies")) is not None and not instance.exits:
             value = bytearray(copies.spec.value_size)
@@ -422,9 +447,13 @@ class Network(Observed):
 
     def _give_back(self) -> None:
         """What was severed ends."""
-        while self.instances:
-            self._close(self.instances.popitem()[1])
-        self._undo.close()
+        try:
+            self._durable.save()
+        finally:
+            while self.instances:
+                self._close(self.instances.popitem()[1])
+            self._durable.leave()
+            self._undo.close()
         if self._place is not None:
             self._place.remove()
 
@@ -432,6 +461,9 @@ class Network(Observed):
         """Let go of a pinned network, which runs on and can be adopted."""
         if self._place is None:
             raise ValueError(f"{self.name} is not pinned: it ends with its process")
+        with suppress(ValueError):              # it is in the kernel, and whoever adopts the network saves it
+            self._durable.save()
+        self._durable.leave()
         for join in self.joins.values():
             for link in join.links:
                 link.close()
@@ -451,8 +483,11 @@ class Network(Observed):
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """A change is written down when it is complete; if it fails, it gives back what it opened."""
+        self._durable.flush()
         try:
-            yield
+            with self._durable.together():
+                yield
+                self._durable.follow(self.instances.values())
         except BaseException:
             self._rest()
             raise
@@ -487,6 +522,7 @@ class Network(Observed):
                                             versions, born)
             self._serve(self.instances[name])
             self._tell_flood(self.instances[name], max([0, *(at.port for at in self.joins if at.instance == name)]))
+        self._durable.resume(self.instances.values())
         for at, join in self.joins.items():
             if join.peer is not None:
                 self._lead(at, join.peer)

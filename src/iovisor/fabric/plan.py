@@ -11,6 +11,7 @@ from ..language.configuration import Config
 from ..language.function import Function
 from . import adoption, attachments, shares, upgrade
 from .attachments import Attachment, Device, Share, Veth
+from .durable import Durable
 from .edges import Edge
 from .instance import EGRESS, Instance
 from .joins import Join, PortRef
@@ -22,7 +23,7 @@ class Planned(Instance):
     """An instance as it shall be; `of` is the one that is there and goes on, if one does."""
 
     def __init__(self, name: str, function: Function, of: Instance | None = None) -> None:
-        self.name, self.function, self.of = name, function, of
+        self.name, self.function, self.of, self.born = name, function, of, 0
         self.has_egress = hasattr(function, EGRESS)
         self.kind: type[Function] | None = None
         self.config: Config | None = None
@@ -49,6 +50,7 @@ class Plan(Network):
         self.joins = {at: replace(join, links=list(join.links)) for at, join in network.joins.items()}
         self.heirs = {at: at for at, join in network.joins.items() if join.edge is not None}
         self._free_devices: dict[PortRef, Join] = {}
+        self._durable = Durable(None, network._slow.failed)
 
     # -- what is done otherwise -------------------------------------------------------------------------------------
 

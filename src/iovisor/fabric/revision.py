@@ -135,9 +135,12 @@ def commit(network: Network, plan: Plan) -> None:
             beside.close()
         formers, gone = _become(network, plan, names, beside)
         network.generation = generation
+        unkept = _kept(network, gone)
         went_on = plan.heirs.values()
         network._write([join for at, join in old_joins.items() if join.edge is not None and at not in went_on])
         _take_down(network, beside, formers, gone, old_joins, conversions)
+        if unkept is not None:
+            raise unkept
 
 
 def _instances(network: Network, plan: Plan, names: set[str], beside: Beside,
@@ -174,7 +177,22 @@ def _instances(network: Network, plan: Plan, names: set[str], beside: Beside,
     return converting
 
 
+def _kept(network: Network, gone: list[Instance]) -> ValueError | None:
+    """What is kept of durable tables follows, before the document is written: if the process dies in between, whoever
+    adopts the network finds the tables themselves.  Answers why it could not."""
+    try:
+        for instance in gone:
+            network._durable.drop(instance)
+        network._durable.follow(network.instances.values())
+    except ValueError as error:
+        return error
+    return None
+
+
 def _forget(network: Network, instance: Instance) -> None:
+    if instance.name in network.instances:                  # it was to take the place of one that stays
+        network._durable.drop(instance)
+    network._durable.release(instance)
     instance.close()
     network._pins.forget(instance.name, instance.born)
 

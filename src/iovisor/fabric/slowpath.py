@@ -150,7 +150,7 @@ class SlowPath:
             gone.stack = None
             ending += stacks.pop(gone).close()
         for function in present.keys() - stacks.keys():
-            function.stack = stacks[function] = Stack(function, partial(self._failed, present[function]))
+            function.stack = stacks[function] = Stack(function, partial(self.failed, present[function]))
         return ending
 
     async def _readable(self, loop: asyncio.AbstractEventLoop, instances: list[Instance]) -> None:
@@ -175,7 +175,7 @@ class SlowPath:
         try:
             _, event, packet = parse_event(instance.function, record)
         except (IndexError, ValueError, struct.error):          # of a program that was not compiled here
-            self._failed(instance)
+            self.failed(instance)
             return
         beginning, told = packet if event_was_cut(record) else None, event_was_told(record)
         handler = instance.function.method(instance.function.spec().handlers[type(event)])
@@ -184,7 +184,7 @@ class SlowPath:
                 answer = handler(event, packet)
                 self._answer(instance, None if told else answer, beginning)
             except Exception:
-                self._failed(instance)
+                self.failed(instance)
             return
 
         async def run() -> None:
@@ -193,7 +193,7 @@ class SlowPath:
                     answer = await handler(event, packet)
                 self._answer(instance, None if told else answer, beginning)
             except Exception:
-                self._failed(instance)
+                self.failed(instance)
 
         def done(task: asyncio.Task[None]) -> None:
             waiting.discard(task)
@@ -214,7 +214,7 @@ class SlowPath:
             for packet in answer:
                 self._answer(instance, packet, beginning)
 
-    def _failed(self, instance: Instance) -> None:
+    def failed(self, instance: Instance) -> None:
         """Count it; log the first, the second, the fourth, the eighth: who fails at every packet fills no log."""
         self.served.failed += 1
         count = self._failures[instance.name] = self._failures.get(instance.name, 0) + 1
@@ -229,6 +229,6 @@ class SlowPath:
                 if inspect.isawaitable(done):
                     await done
             except Exception:
-                self._failed(instance)
+                self.failed(instance)
             if instance in self._instances():
                 instance.rest()

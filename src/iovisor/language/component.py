@@ -117,7 +117,8 @@ def resolved(declared: Declared, constants: dict[str, int]) -> Declared:
     """A declaration whose size and ttl no longer name constants."""
     size, ttl = (constants.get(what, what) if isinstance(what, str) else what
                  for what in (declared.size, declared.ttl))
-    return Declared(size, ttl, declared.per_cpu, declared.inner and resolved(declared.inner, constants))
+    return Declared(size, ttl, declared.per_cpu, declared.inner and resolved(declared.inner, constants),
+                    declared.durable)
 
 
 __all__ = ["Component"]

@@ -156,6 +156,10 @@ class Function:
         """What was behind a port is not there any more: forget what was learned of it.  Called when a device or a link
         goes from the port, or to another one."""
 
+    def restored(self, since: int) -> None:
+        """Durable tables hold what was saved, after a power cut: what Python wrote, and what the data path had changed
+        until `since`, a time.  Make of it what still holds if the data path has changed more."""
+
     # -- running ---------------------------------------------------------------------------------------------------
 
     def run(self, pkt: Packet, entry: str = "ingress") -> Verdict:

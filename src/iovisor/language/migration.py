@@ -29,12 +29,12 @@ commonest reason to have a new layout.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .layout import Layout
 from .machine import now
-from .tables import STAMP, Declared, Table, TableSpec, declare, encode, size_of
+from .tables import STAMP, TABLES, Declared, Table, TableSpec, declare, encode, size_of
 
 if TYPE_CHECKING:
     from .function import Function
@@ -101,6 +101,16 @@ def migration(old: Function, new: Function, name: str) -> Migration | None:
                 alike = other is None or (described is not None and layout(described) == layout(other.spec, False))
                 if (table, reverse) == (name, back) and alike:
                     return Migration(was, would, getattr(function, method))
+    return None
+
+
+def since_layout(text: str, aged: bool, new: Function, name: str) -> Migration | None:
+    """The same, where all that is left of the older version is how a table was laid out (`layout`, without its age)."""
+    for method in dir(type(new)):
+        for table, described, reverse in getattr(getattr(type(new), method), "__migrates__", ()):
+            if (table, reverse) == (name, False) and described is not None and layout(described, False) == text:
+                since = TABLES[described.kind](replace(described, ttl=int(aged)))
+                return Migration(since, new.tables[name], getattr(new, method))
     return None
 
 

@@ -8,6 +8,11 @@ A view that `get` returns is the entry itself, not a copy: assigning its fields 
 (`t[k] = v`, `put`, `insert`, `del`) makes older views of it stale, because an LRU may have evicted, and a hash reused,
 what they show; so says this reference, the compiler, and therefore every target.  An `Array` never moves.
 
+`durable=True` makes entries outlive the machine's power, where somebody keeps them (a daemon does): what Python wrote
+is on disk before anything that says so leaves, what the data path changes is saved now and then.  So the data path may
+assign fields of an entry, and neither store nor delete one.  What is cheap to learn again is not durable: a station, a
+connection, whose peers notice and begin anew.  What was promised is: a lease.
+
 `ttl=` makes entries mortal: one older than that reads as absent.  Writing an entry, or `touch`, makes it young.  The
 stamp is a hidden word behind the value; a sweep from the control side removes the dead.  In-kernel timers were
 rejected: they die with their map's last user.
@@ -52,6 +57,7 @@ class TableSpec:
     ttl: int | str = 0
     per_cpu: bool = False
     inner: TableSpec | None = None
+    durable: bool = False
 
     @cached_property
     def key_size(self) -> int:
@@ -75,7 +81,7 @@ class TableSpec:
         size = getattr(config, self.size) if isinstance(self.size, str) else self.size
         ttl = getattr(config, self.ttl) if isinstance(self.ttl, str) else self.ttl
         inner = None if self.inner is None else self.inner.resolve(config)
-        return TableSpec(self.name, self.kind, self.key, self.value, size, ttl, self.per_cpu, inner)
+        return TableSpec(self.name, self.kind, self.key, self.value, size, ttl, self.per_cpu, inner, self.durable)
 
 
 class Home(Protocol):
@@ -490,20 +496,24 @@ class Declared:
     ttl: int | str = 0
     per_cpu: bool = False
     inner: Declared | None = field(default=None)
+    durable: bool = False
 
 
-def table(size: int | str, *, ttl: int | str = 0, per_cpu: bool = False, inner: Any = None,
+def table(size: int | str, *, ttl: int | str = 0, per_cpu: bool = False, inner: Any = None, durable: bool = False,
           init: Literal[False] = False) -> Any:
     """Declare a table of `size` entries: `flows: Lru[Flow, State] = table(65536, ttl=60 * SECOND)`.
 
-    `size` and `ttl` may name a configuration field or property.  `inner=table(…)` gives the size of each nested table.
+    `size` and `ttl` may name a configuration field or property.  `inner=table(…)` gives the size of each nested table;
+    `durable=True` is for a Hash that is to survive a power cut.
     """
-    return Declared(size, ttl, per_cpu, inner)
+    return Declared(size, ttl, per_cpu, inner, durable)
 
 
 def declare(name: str, hint: Any, declared: Declared) -> TableSpec:
     """The spec an annotation and its `table(…)` describe."""
     if hint is Counter:
+        if declared.durable:
+            raise DeclarationError(f"{name}: a Counter begins at zero, and is not durable")
         return TableSpec(name, "counter", None, Count, declared.size, 0, True)
     kind, types = get_origin(hint), get_args(hint)
     if not (isinstance(kind, type) and issubclass(kind, Table)):
@@ -520,7 +530,10 @@ def declare(name: str, hint: Any, declared: Declared) -> TableSpec:
         raise DeclarationError(f"{name}: per_cpu goes with Hash, Lru and Array, without ttl")
     if declared.ttl and (kind in (Lpm, Array) or inner is not None or not _is_layout(value)):
         raise DeclarationError(f"{name}: ttl goes with Hash and Lru of records")
-    spec = TableSpec(name, kind.kind, key, value, declared.size, declared.ttl, declared.per_cpu, inner)
+    if declared.durable and (kind is not Hash or declared.per_cpu or inner is not None):
+        raise DeclarationError(f"{name}: durable goes with Hash, not per CPU, and holding no tables")
+    spec = TableSpec(name, kind.kind, key, value, declared.size, declared.ttl, declared.per_cpu, inner,
+                     declared.durable)
     assert spec.key_size and spec.value_size
     return spec
 

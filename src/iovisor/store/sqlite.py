@@ -3,9 +3,8 @@
 Every change stays as a row (key, revision) until a compaction, so the past is a query: of each key, the row with the
 greatest revision that is not behind the one asked for.  A deleted key is a row without value.
 
-Write-ahead log and `synchronous=FULL`: with SQLite's defaults the last acknowledged commit was lost in four of five
-power cuts, with these in none.  A transaction begins IMMEDIATE, so there is one writer at a time, in this process or
-another, and what is compared is still so when it is written.
+A transaction is on disk when it has returned: see database.py.  It begins IMMEDIATE, so there is one writer at a time,
+in this process or another, and what is compared is still so when it is written.
 
 Watches read rows, not notices, so none can be missed: a condition wakes those of this process at once; SQLite's
 data_version, looked at every `LOOK` seconds, tells what other processes wrote.
@@ -18,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from . import database
 from .contract import (
     Change,
     Compacted,
@@ -43,7 +42,6 @@ from .contract import (
 )
 
 LOOK = 0.05
-BUSY = 30.0
 FORMAT = 1
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL,
@@ -70,29 +68,8 @@ class Sqlite:
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._changed = threading.Condition(threading.RLock())
         self._open = True
-        self.path.touch(mode=0o600)                      # it will hold hashes of tokens
-        try:
-            self._db = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-            try:
-                self._prepare()
-            except BaseException:
-                self._db.close()
-                raise
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path} cannot be used as a store: {error}") from error
-
-    def _prepare(self) -> None:
-        (mode,) = self._db.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise StoreError(f"{self.path}: SQLite has no write-ahead log here ({mode}): is it a network file system?")
-        self._db.execute("PRAGMA synchronous = FULL")
+        self._db = database.opened(self.path, SCHEMA, FORMAT)
         with self._transaction("IMMEDIATE"):
-            (found,) = self._db.execute("PRAGMA user_version").fetchone()
-            if found not in (0, FORMAT):
-                raise StoreError(f"{self.path} is of format {found}, and this version reads {FORMAT}")
-            for statement in filter(str.strip, SCHEMA.split(";")):
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {FORMAT}")
             self._db.execute("UPDATE lease SET boot = ?, deadline = ? + seconds WHERE boot != ?",
                              (self._boot, self._clock(), self._boot))
 
@@ -284,18 +261,8 @@ class Sqlite:
 
     @contextlib.contextmanager
     def _transaction(self, kind: str) -> Iterator[None]:
-        try:
-            self._db.execute(f"BEGIN {kind}")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):        # a commit that failed, for want of room, is still open
-                self._db.execute("ROLLBACK")
-            raise StoreError(f"{self.path}: {error}") from error
+        with database.transaction(self._db, self.path, kind):
+            yield
 
     def _demand_open(self) -> None:
         if not self._open:

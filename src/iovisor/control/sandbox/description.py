@@ -62,7 +62,7 @@ def describe(kind: type[Function]) -> Message:
                        for table, other, back in getattr(getattr(kind, method), "__migrates__", ())],
         "schema": spec.config.schema(), "record": spec.config.layout.size,
         "lines": {entry: getattr(kind, entry).__code__.co_firstlineno for entry in ENTRIES if hasattr(kind, entry)},
-        "parts": kind.parted is not Function.parted,
+        "parts": kind.parted is not Function.parted, "restores": kind.restored is not Function.restored,
         "configures": kind.configure is not Function.configure or kind.__init__ is not Function.__init__,
     }
 
@@ -77,7 +77,7 @@ def numbers(kind: type[Function], config: Any) -> dict[str, int]:
 def _table(spec: TableSpec) -> Message:
     return {"name": spec.name, "kind": spec.kind, "key": _type(spec.key), "value": _type(spec.value),
             "size": spec.size, "ttl": spec.ttl, "per_cpu": spec.per_cpu,
-            "inner": None if spec.inner is None else _table(spec.inner)}
+            "inner": None if spec.inner is None else _table(spec.inner), "durable": spec.durable}
 
 
 def _type(kind: Any) -> Any:
@@ -134,6 +134,7 @@ class Described:
     lines: dict[str, int]
     configures: bool
     parts: bool
+    restores: bool
 
     @classmethod
     def read(cls, data: Any) -> Described:
@@ -157,7 +158,8 @@ class Described:
             tuple(_read_action(one) for one in _list(data.get("actions"))),
             tuple(_read_migration(one) for one in _list(data.get("migrations"))),
             _is(data.get("schema"), dict), _number(data.get("record"), 0, MOST_BYTES), lines,
-            _is(data.get("configures"), bool), _is(data.get("parts"), bool))
+            _is(data.get("configures"), bool), _is(data.get("parts"), bool),
+            _is(data.get("restores"), bool))
 
     def spec(self, config: Any) -> FunctionSpec:
         return FunctionSpec(self.name, config, self.tables, self.ports, self.reasons, self.events,
@@ -222,7 +224,9 @@ def _read_table(data: Any, depth: int = 0) -> TableSpec:
     _require(kind != "lpm" or (uint(key) or UInt(0)).bits in (32, 64, 128), "a prefix has 32, 64 or 128 bits")
     _require(not ttl or (kind in ("hash", "lru") and _is_record(value)), "only records of hashes are mortal")
     _require(not per_cpu or (kind != "lpm" and not ttl), "this cannot be per CPU")
-    return TableSpec(name, kind, key, value, size, ttl, per_cpu, inner)
+    durable = _is(data.get("durable"), bool)
+    _require(not durable or (kind == "hash" and not per_cpu and inner is None), "this cannot be durable")
+    return TableSpec(name, kind, key, value, size, ttl, per_cpu, inner, durable)
 
 
 def _is_record(kind: Any) -> bool:

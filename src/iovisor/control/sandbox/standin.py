@@ -147,6 +147,10 @@ class StandIn(Function):
         if self.made.described.parts:
             Staff.here().of(self).tell("part", port=port)
 
+    def restored(self, since: int) -> None:
+        if self.made.described.restores:
+            self._asked("restore", since=since)
+
     def method(self, name: str) -> Callable[..., Any]:
         if name in self.spec().timers:
             async def tick() -> None:

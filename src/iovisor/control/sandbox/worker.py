@@ -320,6 +320,10 @@ class Service:
         self.function.parted(asked["port"])
         return None
 
+    def _do_restore(self, asked: Message) -> Any:
+        self.function.restored(asked["since"])
+        return None
+
     def _do_tick(self, asked: Message) -> Any:
         found = self.function.method(asked["name"])()
         if not inspect.isawaitable(found):

@@ -58,7 +58,9 @@ it asked for that; a refusal is broadcast.
 | `replies.ready` | hardware address, digest of what it said | the reply |
 | `replies.generation` | | counts configurations, so that a reply of an older one is not given |
 
-They outlive the process, and so do leases.
+They outlive the process.  `clients` and `holders` are durable: with a daemon, leases outlive a power cut, too.  A lease
+is on disk before its client is told.  After a power cut, one that stood when the leases were saved last stands for as
+long as it lasts, from then on: the kernel may have made it longer meanwhile.
 
 ## Counters
 
@@ -82,7 +84,7 @@ Python answers what it did not answer before.  A client that says the same again
 stands, is answered by the kernel: that is every renewal but the first, and every boot but two.  Replies with more than
 256 bytes of options are always Python's.  A wish of a client that is not among these options is not met.  Addresses
 are not probed before they are offered; a client that finds one in use says so, and `decline` keeps it out of the way.
-Leases do not survive a reboot.  No DHCPv6 yet, no dynamic DNS, no BOOTP clients, no authentication (RFC 3118).
+IPv6 is for `dhcp6`.  No dynamic DNS, no BOOTP clients, no authentication (RFC 3118).
 """
 # Why it is written so.
 #
@@ -133,9 +135,9 @@ from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.ipv4 import BROADCAST, IpProtocol, IPv4, is_sane, skip_options
 from iovisor.wire.udp import Udp
 
-from .leases import Book, Client, Lease, State
+from .leases import OFFER_STANDS, Book, Client, Lease, State
 from .ready import Ready, Replies, RepliesConfig
-from .server import OFFER_STANDS, Question, Reply, Server
+from .server import Question, Reply, Server
 
 AT_ONCE = 16           # the first of the counters for messages that the data path answers
 
@@ -319,8 +321,8 @@ class Dhcp(Function):
     config: DhcpConfig
     lan: Port
 
-    clients: Hash[Client, Lease] = table("leases")
-    holders: Hash[ipv4, Client] = table("leases")
+    clients: Hash[Client, Lease] = table("leases", durable=True)
+    holders: Hash[ipv4, Client] = table("leases", durable=True)
     asked: Counter = table(2 * AT_ONCE)
     told: Counter = table(2 * AT_ONCE)
     replies: Replies = Replies()
@@ -363,6 +365,8 @@ class Dhcp(Function):
         if lease is None or lease.address != ready.address or lease.expires <= moment or lease.state > State.BOUND:
             return False
         if ready.kind == DhcpType.ACK:
+            if ready.lasts > lease.lasts * SECOND:
+                return False
             lease.expires = moment + ready.lasts
             lease.state = State.BOUND
         elif lease.state == State.OFFERED:
@@ -384,6 +388,10 @@ class Dhcp(Function):
 
     def book(self) -> Book[Lease]:
         return self.server().book
+
+    def restored(self, since: int) -> None:
+        Book(self.clients, self.holders).recovered(since, now())
+        self._server = None
 
     @handles(Asked)
     def heard(self, event: Asked, packet: Packet) -> None:

@@ -6,6 +6,12 @@ section 4.3.1).  An address somebody else was found to use is held by nobody, `R
 
 A client is known by its identifier, or by its hardware address if it tells none (RFC 2131 section 4.2); both become 128
 bits, so that a table can have them as a key.
+
+*No address is promised to two*, whatever happens to the machine.  Both tables are durable: what Python writes is on
+disk before a client is told.  The kernel makes leases longer by itself, of which a power cut takes what came after the
+last save: so a lease that stood at that time may have been given again at any moment until now, for as long as it
+`lasts` and no longer, and `recovered` lets it stand for that.  One that did not stand could not be given without
+Python.
 """
 from __future__ import annotations
 
@@ -14,11 +20,12 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
-from iovisor.language import Hash, Record, ipv4, mac, time, u8, u64
+from iovisor.language import SECOND, Hash, Record, ipv4, mac, time, u8, u32, u64
 
 from .vacancies import Vacancies
 
 MASK64 = (1 << 64) - 1
+OFFER_STANDS = 60 * SECOND
 
 
 class State(IntEnum):
@@ -34,9 +41,12 @@ class Client(Record):
 
 
 class Lease(Record):
+    """`lasts` are the seconds that were told last; the kernel gives no more by itself."""
+
     expires: time
     mac: mac
     address: ipv4
+    lasts: u32 = 0
     state: u8
 
 
@@ -103,7 +113,7 @@ class Book(Generic[L]):
 
     def write(self, client: Client, address: int, owner: int, state: State, expires: int, **more: int) -> None:
         """Give an address to a client, whoever had it; what the client had before is forgotten.  `more` is what a
-        lease of another kind says besides.
+        lease says besides: how long it `lasts`, and what one of another kind knows.
 
         Rejects when there is no room, with nothing changed.
         """
@@ -150,6 +160,14 @@ class Book(Generic[L]):
         self.clients[nobody(address)] = self._lease(expires=until, mac=0, address=address, state=State.REFUSED)
         self.holders[address] = nobody(address)
         self._changed(address, until)
+
+    def recovered(self, since: int, moment: int) -> None:
+        """The tables were saved at `since`; what the kernel did after that is lost."""
+        for client, lease in list(self.clients.items()):
+            until = moment + max(lease.lasts * SECOND, OFFER_STANDS)
+            if lease.state <= State.BOUND and since < lease.expires < until:
+                lease.expires = until
+                self.clients[client] = lease
 
     def held_by(self, owner: int, moment: int) -> int:
         """How many addresses a hardware address has, offers included."""

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 from iovisor.language import SECOND, Reject, ipv4_text
 from iovisor.wire.dhcp import DhcpOption, DhcpType
 
-from .leases import Book, Client, Lease, State, client_of
+from .leases import OFFER_STANDS, Book, Client, Lease, State, client_of
 
 if TYPE_CHECKING:
     from . import DhcpConfig, SubnetConfig
 
-OFFER_STANDS = 60 * SECOND
 FOREVER = 0xffff_ffff
 
 
@@ -115,7 +114,8 @@ class Server:
         lease = self.book.of(question.client)
         if lease is None or lease.address != address or lease.state != State.BOUND or lease.expires <= moment:
             try:
-                self.book.write(question.client, address, self.station(question), State.OFFERED, moment + OFFER_STANDS)
+                self.book.write(question.client, address, self.station(question), State.OFFERED, moment + OFFER_STANDS,
+                                lasts=self._seconds(question))
             except Reject:
                 self.refused += 1
                 return None
@@ -169,7 +169,7 @@ class Server:
             return self._refusal(question, f"{ipv4_text(wanted)} is not given any more")
         seconds = self._seconds(question)
         expires = moment + seconds * SECOND
-        self.book.write(client, wanted, self.station(question), State.BOUND, expires)
+        self.book.write(client, wanted, self.station(question), State.BOUND, expires, lasts=seconds)
         return self._granting(DhcpType.ACK, question, subnet, wanted)
 
     # -- replies -----------------------------------------------------------------------------------------------------

@@ -73,7 +73,8 @@ prefix (`show`), and changes no router.  Reserve a prefix and put it into the ro
 | `replies.ready` | hardware address, digest of what it said | the reply |
 | `replies.generation` | | counts configurations, so that a reply of an older one is not given |
 
-They outlive the process, and so do leases.
+They outlive the process.  `associations` and `holders` are durable: with a daemon, leases outlive a power cut, as those
+of `dhcp` do.
 
 ## Counters
 
@@ -171,8 +172,8 @@ class Dhcp6(Function):
     config: Dhcp6Config
     lan: Port
 
-    associations: Hash[Client, Lease6] = table("leases")
-    holders: Hash[ipv6, Client] = table("leases")
+    associations: Hash[Client, Lease6] = table("leases", durable=True)
+    holders: Hash[ipv6, Client] = table("leases", durable=True)
     asked: Counter = table(2 * AT_ONCE)
     told: Counter = table(2 * AT_ONCE)
     replies: Replies6 = Replies6()
@@ -220,6 +221,8 @@ class Dhcp6(Function):
         if lease is None or lease.address != ready.address or lease.expires <= moment or lease.state > State.BOUND:
             return False
         if ready.kind == Dhcp6Type.REPLY:
+            if ready.lasts > lease.lasts * SECOND:
+                return False
             lease.expires = moment + ready.lasts
             lease.state = State.BOUND
         elif lease.state == State.OFFERED:
@@ -241,6 +244,10 @@ class Dhcp6(Function):
 
     def book(self) -> Book[Lease6]:
         return self.server().book
+
+    def restored(self, since: int) -> None:
+        Book(self.associations, self.holders).recovered(since, now())
+        self._server = None
 
     @handles(Asked)
     def heard(self, event: Asked, packet: Packet) -> None:

@@ -158,7 +158,7 @@ class Server:
                expires: int) -> bool:
         try:
             self.book.write(question.client(asked), address, question.owner, state, expires,
-                            **named(question.duid, asked.id, length))
+                            lasts=self.config.lease // SECOND, **named(question.duid, asked.id, length))
         except Reject:                      # the table is full
             return False
         return True
