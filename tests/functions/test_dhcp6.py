@@ -182,6 +182,16 @@ def test_renewing_and_rebinding() -> None:
     assert (reply.lent, reply.gone) == ([address], ["2001:db8:1::77"])
 
 
+def test_what_was_offered_or_released_is_not_renewed() -> None:
+    dhcp = server()
+    (address,) = must(dhcp, asked(D.SOLICIT, na())).lent
+    assert must(dhcp, asked(D.RENEW, na(1, address))).statuses == [Status.NO_BINDING]
+    assert lease(dhcp) == [address]
+    must(dhcp, asked(D.RELEASE, na(1, address)))
+    assert must(dhcp, asked(D.RENEW, na(1, address))).statuses == [Status.NO_BINDING]
+    assert must(dhcp, asked(D.RELEASE, na(1, address))).statuses == [Status.NO_BINDING]
+
+
 def test_an_address_that_is_not_given_any_more_is_replaced() -> None:
     dhcp = server()
     (address,) = lease(dhcp)
