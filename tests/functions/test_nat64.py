@@ -6,7 +6,7 @@ Every conversation is held in CPython and again through `agree`, so that native 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,9 @@ from iovisor.wire.checksum import finish, of_ipv4
 from iovisor.wire.ipv4 import IPv4
 from iovisor.wire.neighbor import AddressOption, NeighborAdvertisement, NeighborSolicitation
 
+Agreed = Callable[[Callable[[], Nat64], "list[Step]"], None]
+
+TARGETS = [target for target in available() if target != "xdp"]
 INSIDE, OUTSIDE = 0, 1
 S, A, F, R, P = 2, 16, 1, 4, 8
 X, Y, OURS, FAR, OTHER = "2001:db8:1::2", "2001:db8:1:2::3", "192.0.2.1", "203.0.113.7", "203.0.113.8"
@@ -358,9 +361,13 @@ def clock() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agreement]:
-    targets = [target for target in available() if target != "xdp"]
-    with Agreement(ours, targets, cache=Cache(tmp_path_factory.mktemp("images"))) as made:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def session(images: Cache) -> Iterator[Agreement]:
+    with Agreement(ours, TARGETS, cache=images) as made:
         yield made
 
 
@@ -399,11 +406,14 @@ def run(nat: Any, frame: Any, port: int) -> tuple[Any, Packet]:
     return nat.run(found), found
 
 
-def agreed(make: Any, steps: list[Step]) -> None:
-    """A conversation with an instance of its own, on every target."""
-    hold(make(), steps)
-    with Agreement(make, [target for target in available() if target != "xdp"]) as session:
-        session.run([Arrival(step.frame, step.port, after=step.after * SECOND) for step in steps])
+@pytest.fixture
+def agreed(images: Cache) -> Agreed:
+    """Holds a conversation with an instance of its own, on every target."""
+    def converse(make: Callable[[], Nat64], steps: list[Step]) -> None:
+        hold(make(), steps)
+        with Agreement(make, TARGETS, cache=images) as session:
+            session.run([Arrival(step.frame, step.port, after=step.after * SECOND) for step in steps])
+    return converse
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------
@@ -413,7 +423,7 @@ def agreed(make: Any, steps: list[Step]) -> None:
     ("2001:db8::/32", "2001:db8:cb00:7107::"), ("2001:db8:100::/40", "2001:db8:1cb:71:7::"),
     ("2001:db8:122::/48", "2001:db8:122:cb00:71:700::"), ("2001:db8:122:300::/56", "2001:db8:122:3cb:0:7107::"),
     ("2001:db8:122:344::/64", "2001:db8:122:344:cb:71:700::"), ("2001:db8:f::/96", "2001:db8:f::203.0.113.7")])
-def test_every_length_of_prefix(bound: str, far: str) -> None:
+def test_every_length_of_prefix(bound: str, far: str, agreed: Agreed) -> None:
     home = "2001:dead::2"
     asked, answer = client(S, 100), server(S | A, 500, 101)
     up = Step(bytes(OUT / ipv6(src=home, dst=far) / asked), INSIDE,
@@ -433,7 +443,7 @@ STATIC = [{"name": "web", "outside": OURS, "inside": X, "protocol": "tcp", "outs
           {"outside": "192.0.2.128/31", "inside": "2001:db8:9::10/127"}]
 
 
-def test_static_bindings_and_whole_prefixes() -> None:
+def test_static_bindings_and_whole_prefixes(agreed: Agreed) -> None:
     """Which is stateful where RFC 7757 is not, and between the same addresses."""
     a, b = "192.0.2.128", "192.0.2.129"
     agreed(lambda: ours(static=STATIC), [
@@ -469,7 +479,7 @@ def test_ports_and_limits(session: Agreement) -> None:
                  for host in range(1, 20)])
 
 
-def test_everybody_may_send_if_so_configured() -> None:
+def test_everybody_may_send_if_so_configured(agreed: Agreed) -> None:
     agreed(lambda: ours(filtering="endpoint_independent"), [ASKED, down(ask(99, 5000), far=OTHER)])
     agreed(lambda: ours(filtering="port_dependent"), [ASKED, down(ask(99, 5000), reason=Unbound.FILTERED), ANSWERED])
 
@@ -583,7 +593,7 @@ def test_a_wrong_checksum_stays_wrong(transport: Frame) -> None:
 # -- neighbours --------------------------------------------------------------------------------------------------------
 
 
-def test_arp_for_outside_addresses_is_answered(session: Agreement) -> None:
+def test_arp_for_outside_addresses_is_answered(agreed: Agreed) -> None:
     asks = ethernet(dst="ff:ff:ff:ff:ff:ff", src=GATEWAY) / arp(sender_mac=GATEWAY, sender_ip="192.0.2.254",
                                                                 target_ip=OURS)
     says = ethernet(dst=GATEWAY, src=ROUTER) / arp(operation=2, sender_mac=ROUTER, sender_ip=OURS, target_mac=GATEWAY,
@@ -591,7 +601,7 @@ def test_arp_for_outside_addresses_is_answered(session: Agreement) -> None:
     agreed(lambda: ours(mac=ROUTER), [answered(asks, OUTSIDE, says), asis(asks, INSIDE)])
 
 
-def test_solicitations_for_the_gateway_are_answered() -> None:
+def test_solicitations_for_the_gateway_are_answered(agreed: Agreed) -> None:
     def solicits(target: str, to: str = "ff02::1:ff00:64") -> Frame:
         return (ethernet(dst="33:33:ff:00:00:64", src=ROUTER) / ipv6(src="fe80::1", dst=to, hops=255, next=58)
                 / layer(NeighborSolicitation, target=target) / layer(AddressOption, type=1, address=ROUTER))
