@@ -55,6 +55,17 @@ class ThroughAgain(Through):
         return forward(self.inside)
 
 
+class ThroughCopied(Through):
+    """The same, and a copy of what goes out comes back."""
+
+    def ingress(self, pkt: Packet) -> Verdict:
+        self.seen.add(pkt.port, bytes=len(pkt))
+        if pkt.port == self.inside:
+            pkt.copy(self.inside)
+            return forward(self.outside)
+        return forward(self.inside)
+
+
 class ThroughFlooding(Through):
     """The same, but it floods, and so needs what floods."""
 

@@ -9,7 +9,7 @@ from iovisor.fabric import Edge, Network, Traffic
 from iovisor.functions.acl import Acl
 from iovisor.functions.switch import Switch
 from iovisor.kernel import KernelError, Netlink, interfaces
-from tests.fabric.functions import Differs, Gate, Hub, Pairs, Through, ThroughAgain
+from tests.fabric.functions import Differs, Gate, Hub, Pairs, Through, ThroughAgain, ThroughCopied
 from tests.fabric.hosts import Host, Place
 from tests.waiting import until
 
@@ -281,6 +281,26 @@ def test_reconfigured_at_egress(place: Places) -> None:
         assert net.drops == {"gate": {"REQUIRED": 4}}
         net.reconfigure("gate", open=1)
         exchange(*at.hosts)
+
+
+@pytest.mark.parametrize("drafted", [False, True])
+def test_an_upgrade_brings_copies(place: Places, drafted: bool) -> None:
+    """To one that copies, from one that never did."""
+    at = place(2)
+    with Network("copied", namespace=at.switching) as net:
+        net.add("f", Through())
+        net.attach("f:inside", at.hosts[0].edge)
+        net.attach("f:outside", at.hosts[1].edge)
+        exchange(*at.hosts)
+        if drafted:
+            with net.revision() as draft:
+                draft.upgrade("f", ThroughCopied)
+        else:
+            net.upgrade("f", ThroughCopied)
+        frame = (b"\2\0\0\0\0\x09" + at.hosts[0].mac + b"\x88\xb5").ljust(60, b"\0")
+        at.hosts[0].socket.send(frame)
+        assert at.hosts[1].captured(1) == [frame] and at.hosts[0].captured(1) == [frame]
+        assert until(lambda: net.balance().exact) and net.balance().copies == 1
 
 
 def test_upgrade_keeps_the_tables(place: Places) -> None:

@@ -396,10 +396,11 @@ class Network(Observed):
                 self._leave(frame, segment, instance.exits[port])
             self._durable.after(instance, leave)
         instance.function.post = post
-        if (copies := instance.loaded.maps.get("@copies")) is not None and not instance.exits:
+        if (copies := instance.loaded.maps.get("@copies")) is not None:
             value = bytearray(copies.spec.value_size)
             for port in range(instance.ports):
-                struct.pack_into("<II", value, 8 * port, self._around.device, start_of(self._exit(instance, port)))
+                wire = instance.exits.get(port) or self._exit(instance, port)
+                struct.pack_into("<II", value, 8 * port, self._around.device, start_of(wire))
             copies.update(bytes(4), bytes(value))
 
     def _exit(self, instance: Instance, port: int) -> int:

@@ -41,6 +41,7 @@ def take_over(instance: Instance, kind: type[Function], inline: Sequence[int] = 
     family = KINDS[loaded.target][0]()
     compiled = {entry: compile(kind, family, entry, instance.cache) for entry in loaded.stages.values()}
     instance.wake()                             # the programs that keep the tables alive are about to go
+    loaded.equip(compiled)                      # it stays if this fails, for who tries again
     former = loaded.compiled, loaded.homes, loaded.maps
     loaded.homes, loaded.maps = dict(loaded.homes), dict(loaded.maps)
     for name in old.tables.keys() - fresh.tables.keys():

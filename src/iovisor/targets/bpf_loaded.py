@@ -123,13 +123,17 @@ class BpfLoaded:
         if self.function.spec().events:
             self.maps["@events"] = self._map("events", ring_spec("events", self.room))
             self.ring = RingBuffer(self.maps["@events"])
-        if any("@copies" in compiled.image.maps for compiled in self.compiled.values()):
-            # {u32 device, u32 wire} a port, of a number of ports that is a power of two
-            room = 1 << max(self.function.spec().port_count - 1, 1).bit_length()
-            self.maps["@copies"] = self._map("copies", MapSpec("copies", MapKind.ARRAY, 4, 8 * room, 1))
+        self.equip(self.compiled)
         self._place()
         self.maps |= {name: home.map for name, home in self.homes.items()}
         self.configured()
+
+    def equip(self, compiled: Mapping[str, Compiled]) -> None:
+        """Make what these programs need and not all do."""
+        if "@copies" not in self.maps and any("@copies" in one.image.maps for one in compiled.values()):
+            # {u32 device, u32 wire} a port, of a number of ports that is a power of two
+            room = 1 << max(self.function.spec().port_count - 1, 1).bit_length()
+            self.maps["@copies"] = self._map("copies", MapSpec("copies", MapKind.ARRAY, 4, 8 * room, 1))
 
     def _map(self, name: str, spec: MapSpec) -> Map:
         return Map.create(spec)
