@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import time
 from typing import Any
 
 import pytest
@@ -617,6 +618,30 @@ def test_flush() -> None:
                out(X, FAR, client(A, 101, 501), reason=Untracked.OUT_OF_STATE),
                back(FAR, OURS, ask(1, 6009), "10.0.0.90")])
     assert sent(nat, "10.0.0.4", 7) != 7
+
+
+def test_what_began_and_ended_is_recorded(caplog: pytest.LogCaptureFixture) -> None:                       # RFC 6888 4
+    caplog.set_level("INFO", "iovisor.parts.ledger")
+    nat = Nat(addresses=[OURS], static=STATIC, log=True)
+    began = time()
+    assert sent(nat, X, 5000) == 5000
+    Clock.advance(5 * SECOND)
+    nat.record()
+    (row,) = nat.recorded()
+    assert {key: row[key] for key in row if key != "at"} == {
+        "what": "began", "protocol": "udp", "inside": X, "inside_port": 5000, "outside": OURS, "outside_port": 5000}
+    assert began - 6 < row["at"] < began - 4
+    assert sent(nat, X, 5000, OTHER) == 5000 and len(nat.recorded()) == 1, "whom it sends to is nobody's business"
+    Clock.advance(310 * SECOND)
+    assert [row["what"] for row in nat.recorded()] == ["began", "ended"]
+    assert sent(nat, X, 5000) == 5000 and sent(nat, Y, 5000) > 0
+    assert [(row["what"], row["inside"]) for row in nat.recorded()[2:]] == [("began", X), ("began", Y)]
+    nat.flush("10.0.0.2/32")
+    assert [row["what"] for row in nat.recorded()].count("ended") == 2
+    assert [record.args["what"] for record in caplog.records] == [  # type: ignore[index,call-overload]
+        row["what"] for row in nat.recorded()]
+    quiet = ours()
+    assert sent(quiet, X, 5000) == 5000 and quiet.recorded() == []
 
 
 def test_what_died_in_silence_is_not_counted() -> None:

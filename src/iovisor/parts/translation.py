@@ -66,6 +66,7 @@ from .connections import (
     end_of,
     train_of,
 )
+from .ledger import Ledger
 from .outside import BindingsConfig
 from .quotation import Ends, Message, Query, change_ends, change_query, of_halves
 from .reading import IPv6Halves, is_message
@@ -126,6 +127,7 @@ class TranslationConfig(ConnectionsConfig, BindingsConfig):
     opening: time = 4 * 60 * SECOND
     closed: time = 4 * 60 * SECOND
     wait: time = SECOND
+    log: bool = False
 
 
 @inline
@@ -137,6 +139,8 @@ def first_state(protocol: u8) -> int:
 
 
 class Translation(Function):
+    _ledger: Ledger | None = None
+
     config: TranslationConfig
     inside: Port
     outside: Port
@@ -360,6 +364,23 @@ class Translation(Function):
                     place = (slot, port, flow.protocol)
                     counts[place] = counts.get(place, 0) + 1
         self.bindings.settle_counts(counts)
+
+    def ledger(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger()
+        return self._ledger
+
+    @every(10)
+    def record(self) -> None:
+        """Write down which bindings began and ended, if `log` asks for it."""
+        if self.config.log:
+            self.ledger().look(self.bindings)
+
+    @action
+    def recorded(self) -> list[dict[str, Any]]:
+        """With `log`, which bindings began and ended, the oldest first: when (seconds since 1970), who as whom."""
+        self.record()
+        return list(self.ledger().lines)
 
     @action
     def show(self) -> list[dict[str, Any]]:

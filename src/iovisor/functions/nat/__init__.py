@@ -37,6 +37,7 @@ the router's own; for others it answers ARP, if it is given the router's `mac`, 
 | `datagrams`, `queries` | 5m, 60s | the same of UDP, and of ICMP queries |
 | `mac` | none | what is answered to ARP requests for outside addresses |
 | `wait` | 1s | how long a fragment that came before its first is kept; 0 for not at all |
+| `log` | false | whether it is written down which bindings begin and end, but not whom they send to |
 
 Each static binding has an `outside` and an `inside` address, and with `protocol` (tcp or udp) `outside_ports`: a port
 or a range such as `"8000-8009"`, and `inside_ports` if those differ.  Without a protocol it is for the whole address,
@@ -132,7 +133,8 @@ None but those of drops.
 ## Actions
 
 `show` lists the bindings, `listing` the connections; `flush` ends those with an inside address in a prefix, or all but
-the static ones.
+the static ones.  With `log`, `recorded` lists the latest 10,000 bindings that began or ended; the log of the process
+(`iovisor.parts.ledger`) has them all, each within ten seconds.
 
 ## Limits
 

@@ -84,6 +84,7 @@ The laptop finds the server at 64:ff9b::198.51.100.7.
 | `closing`, `closed` | 4m, 4m | and after one end closed, after both |
 | `datagrams`, `queries` | 5m, 60s | the same of UDP, and of pings |
 | `wait` | 1s | how long a fragment that came before its first is kept; 0 for not at all |
+| `log` | false | whether it is written down which bindings begin and end, but not whom they send to |
 
 ```python
 from iovisor.functions.nat64 import Nat64
@@ -187,7 +188,8 @@ None but those of drops.
 ## Actions
 
 `show` lists the bindings, `listing` the connections; `flush` ends those with an inside address in a prefix, or all but
-the static ones.
+the static ones.  With `log`, `recorded` lists the latest 10,000 bindings that began or ended; the log of the process
+(`iovisor.parts.ledger`) has them all, each within ten seconds.
 
 ## Limits
 
