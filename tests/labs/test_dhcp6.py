@@ -164,7 +164,8 @@ def test_through_a_relay_agent(lab: Lab, script: Path) -> None:
 
 @contextmanager
 def dhcpcd(host: Host, script: Path, *settings: str) -> Iterator[Callable[[], str]]:
-    """The client, in a place of its own for what it remembers; what it was told so far."""
+    """The client, in a place of its own for what it remembers and for its helpers, which end with it; what it was told.
+    """
     conf, said, told = (script.parent / name for name in ("dhcpcd.conf", "said", "told"))
     always = "ipv6only", "duid ll", "option dhcp6_name_servers, dhcp6_domain_search"
     conf.write_text("\n".join((*always, *settings)) + "\n")
@@ -172,12 +173,13 @@ def dhcpcd(host: Host, script: Path, *settings: str) -> Iterator[Callable[[], st
                f"exec {program('dhcpcd')} -6 -B -d -f {conf} -c {script} eth0")
     told.touch()
     with said.open("w") as out:         # not a pipe: it leaves helpers behind that would hold that open
-        process = host.start(["unshare", "-m", "sh", "-c", command], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = host.start(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", command],
+                             stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         try:
             yield told.read_text
         finally:
-            process.terminate()         # it ends its helpers
-            assert process.wait(20) is not None, said.read_text()
+            process.kill()
+            process.wait()
 
 
 def test_dhcpcd(lab: Lab, script: Path) -> None:

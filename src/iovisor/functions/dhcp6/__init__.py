@@ -274,8 +274,8 @@ class Dhcp6(Function):
         if len(question.associations) != len(reply.lent) or len(reply.lent) > 1:
             return None
         client, address = reply.lent[0] if reply.lent else (Client(upper=0, lower=0), 0)
-        return Ready6(upper=client.upper, lower=client.lower, lasts=self.config.lease, address=address,
-                      kind=reply.kind, asked=question.kind)
+        return Ready6(upper=client.upper, lower=client.lower, address=address, kind=reply.kind, asked=question.kind,
+                      lasts=self.config.lease // SECOND * SECOND)
 
     @action
     def show(self) -> list[dict[str, Any]]:
