@@ -5,6 +5,7 @@ second.
 
 perfdhcp (Debian's kea-admin) asks, through one edge.  First every client is new, and Python answers; then the same
 clients come again, and the kernel does.  What is reported is what was asked and completed, and what went unanswered.
+Both as a daemon does it, every lease on disk before its client is told ("kept"), and without a shelf.
 """
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ import shutil
 import sys
 import threading
 from contextlib import ExitStack, suppress
+from tempfile import TemporaryDirectory
 
 from iovisor.fabric import Edge, Network
 from iovisor.functions.dhcp import Dhcp
 from iovisor.functions.dhcp6 import Dhcp6
+from iovisor.store import Shelf
 from iovisor.testing.lab import Host, Lab
 
 NEW = (300, 600, 900, 1_200)             # exchanges asked for a second, of clients nobody knows
@@ -66,27 +69,36 @@ def serve(net: Network, undo: ExitStack) -> None:
 
 
 def measure(clients: int = 5_000, seconds: int = 4, version: int = 4) -> dict[str, list[dict[str, float]]]:
-    """By who answers: the figures of each rate."""
-    found: dict[str, list[dict[str, float]]] = {"new": [], "known": []}
+    """By who answers, and whether leases are kept: the figures of each rate."""
+    return {who + ", kept" * kept: how(clients, seconds, version, kept)
+            for who, how in (("new", new), ("known", known)) for kept in (True, False)}
+
+
+def new(clients: int, seconds: int, version: int, kept: bool) -> list[dict[str, float]]:
+    found = []
     for rate in NEW:
         with ExitStack() as undo:
-            host, net = scene(undo, clients, version)
+            host, net = scene(undo, clients, version, kept)
             serve(net, undo)
-            found["new"].append({"rate": rate, **ask(host, rate, rate * seconds * 2, seconds, version)})
-    with ExitStack() as undo:
-        host, net = scene(undo, clients, version)
-        serve(net, undo)
-        while ask(host, 300, clients, seconds * 5, version)["offer lost"] > 50:
-            pass
-        for rate in KNOWN:
-            found["known"].append({"rate": rate, **ask(host, rate, clients, seconds, version)})
+            found.append({"rate": rate, **ask(host, rate, rate * seconds * 2, seconds, version)})
     return found
 
 
-def scene(undo: ExitStack, clients: int, version: int) -> tuple[Host, Network]:
+def known(clients: int, seconds: int, version: int, kept: bool) -> list[dict[str, float]]:
+    with ExitStack() as undo:
+        host, net = scene(undo, clients, version, kept)
+        serve(net, undo)
+        while ask(host, 300, clients, seconds * 5, version)["offer lost"] > 50:
+            pass
+        return [{"rate": rate, **ask(host, rate, clients, seconds, version)} for rate in KNOWN]
+
+
+def scene(undo: ExitStack, clients: int, version: int, kept: bool) -> tuple[Host, Network]:
+    folder = undo.enter_context(TemporaryDirectory(dir="/var/tmp"))             # on a disk
     lab = undo.enter_context(Lab())
     host = lab.host("asks")             # perfdhcp speaks as a relay, with this host's address in 10.0.0.0/8
-    net = undo.enter_context(Network("dhcp", namespace=lab.namespace))
+    shelf = Shelf(f"{folder}/entries.db") if kept else None
+    net = undo.enter_context(Network("dhcp", namespace=lab.namespace, durable=shelf))
     room = {"mac": "02:00:00:00:00:d1", "leases": 2 * clients, "ready": 4 * clients, "quota": 0}
     if version == 4:
         net.add("dhcp", Dhcp(server="10.255.0.1", **room, subnets=[

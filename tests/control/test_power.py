@@ -15,7 +15,9 @@ import pytest
 from iovisor.compiler.cache import Cache
 from iovisor.control.hosted import clear
 from iovisor.kernel import filesystem
+from iovisor.store import Shelf, StoreError
 from iovisor.wire.dhcp import DhcpOption, DhcpType
+from tests.control.conftest import ADMIN, Platforms, apply
 from tests.control.test_daemon import Daemon
 from tests.fabric.hosts import OUTGOING, Host, Place
 from tests.fabric.test_dhcp_clients import program
@@ -158,3 +160,24 @@ def test_killed_while_leases_are_given(daemon: Daemon, nightly: bool) -> None:
     with daemon.running():
         for mac, address in told.items():
             assert Client(host, mac).was_here(address) == D.ACK
+
+
+def test_a_disk_that_refuses_is_a_trouble(place: Places, platform: Platforms, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = place(1)
+    here = platform(at)
+    apply(here, lan())
+
+    def refuse(*arguments: object) -> None:
+        raise StoreError("the disk is full")
+    with monkeypatch.context() as patch:
+        patch.setattr(Shelf, "commit", refuse)
+        at.hosts[0].socket.send(asked(D.DISCOVER, chaddr=ONE))
+        assert until(lambda: "durable tables" in {one.what for one in here.troubles.of("acme/prod")})
+        assert at.hosts[0].captured() == []
+    assert until(lambda: "durable tables" not in {one.what for one in here.troubles.of("acme/prod")})
+    assert Client(at.hosts[0], ONE).leases() == "10.0.0.100"
+    monkeypatch.setattr(Shelf, "commit", refuse)
+    at.hosts[0].socket.send(asked(D.DISCOVER, chaddr=TWO))
+    assert until(lambda: bool(here.call("acme", "prod", lambda network: network.unkept)))
+    here.destroy(ADMIN, "acme", "prod")
+    assert not list((here.state / "durable").glob("*/*")) and not list((here.state / "networks").glob("*/*"))

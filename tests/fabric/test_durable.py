@@ -11,6 +11,7 @@ import pytest
 
 from iovisor.fabric import Network, durable
 from iovisor.functions.dhcp import Dhcp
+from iovisor.functions.dhcp.leases import State, client_of
 from iovisor.kernel import filesystem
 from iovisor.store import Shelf, StoreError
 from iovisor.targets.homes import KernelHome
@@ -211,6 +212,22 @@ def test_dying(place: Places, folder: Path, shelf: Shelf, point: str, power: boo
             assert two.leases() == "10.0.0.100"
             at.hosts[0].socket.send(asked(D.DISCOVER, chaddr=ONE))
             assert at.hosts[0].captured() == []
+
+
+def test_what_waits_for_the_disk_leaves_before_the_network_ends(place: Places, shelf: Shelf) -> None:
+    at = place(1)
+    net = Network("lan", namespace=at.switching, durable=shelf)
+    function = built(net, at)
+    frame = b"\xff" * 6 + b"\2\0\0\0\0\xd1\x88\xb5" + bytes(46)
+
+    async def at_the_end() -> None:
+        function.book().write(client_of(b"", ONE), 0x0a000064, ONE, State.BOUND, 1)
+        function.send(frame, 0)
+        assert shelf.entries("dhcp:0/clients") == {}
+        net.close()
+    asyncio.run(at_the_end())
+    assert at.hosts[0].captured(1) == [frame] and len(shelf.entries("dhcp:0/clients")) == 1
+    assert net.served.failed == 0
 
 
 class Full(Shelf):

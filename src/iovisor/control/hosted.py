@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from ..compiler.cache import Cache
 from ..fabric import Network
+from ..fabric.shelf import Unkept
 from ..kernel import Netlink, NetworkNamespace, filesystem, interfaces
 from ..store import Shelf
 from .sandbox.attendant import Staff
@@ -92,7 +93,8 @@ class Hosted:
         """End the network, and everything that was made for it."""
         def close(network: Network) -> None:
             self._quiet()
-            network.close()
+            with contextlib.suppress(Unkept):           # nobody will ask for it
+                network.close()
         self.call(close)
         self._end()
         shutil.rmtree(self.folder, ignore_errors=True)

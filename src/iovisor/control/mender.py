@@ -57,8 +57,10 @@ class Mender:
         known = head.key in platform.hosted
         hosted, shape, content = platform.host(head.key), platform.shape(head), platform.document(head)
         platform.peers.lay(content)
-        steps, detached, failed = hosted.call(lambda network: _mended(network, shape))
+        steps, detached, failed, unkept = hosted.call(lambda network: _mended(network, shape))
         platform.troubles.settle(head.key, "port", detached)
+        platform.troubles.settle(head.key, "durable", {
+            "tables": f"what is written to them cannot be kept, and nothing is answered: {unkept}"} if unkept else {})
         more = failed - self._failed.get(head.key, 0) if known else 0
         self._failed[head.key] = failed
         platform.troubles.settle(head.key, "handlers", {
@@ -103,11 +105,12 @@ class Mender:
         self._platform.troubles.begun(key, "mending", str(error) or type(error).__name__)
 
 
-def _mended(network: Fabric, shape: Shape) -> tuple[list[Step], dict[str, str], int]:
-    """What was done, which ports are attached to nothing and why, and how many handlers have failed."""
+def _mended(network: Fabric, shape: Shape) -> tuple[list[Step], dict[str, str], int, str]:
+    """What was done, which ports are attached to nothing and why, how many handlers have failed, and why what they
+    wrote cannot be kept."""
     steps, missing = commit.mend(network, shape)
     gone = {str(at): absence.reason for at, absence in network.absent.items()}
-    return steps, missing | gone, network.served.failed
+    return steps, missing | gone, network.served.failed, network.unkept
 
 
 __all__ = ["Mender"]

@@ -441,7 +441,10 @@ class Network(Observed):
         close_all([self])
 
     def _sever(self, removal: Removal) -> None:
-        """Nothing comes in or goes out any more; the devices go with a removal."""
+        """Nothing comes in or goes out any more; the devices go with a removal.  What waits for the disk leaves before.
+        """
+        with suppress(ValueError):
+            self._durable.flush()
         self._part(*sorted(self.joins, key=lambda at: self.joins[at].peer is not None), removal=removal)
         if self._around.index:
             self._around.end(removal, self._devices.netlink)
@@ -455,8 +458,8 @@ class Network(Observed):
                 self._close(self.instances.popitem()[1])
             self._durable.leave()
             self._undo.close()
-        if self._place is not None:
-            self._place.remove()
+            if self._place is not None:
+                self._place.remove()
 
     def leave(self) -> None:
         """Let go of a pinned network, which runs on and can be adopted."""

@@ -48,8 +48,10 @@ class Shelf:
 
     def commit(self, changes: Iterable[Change], labels: Mapping[str, str] | None = None,
                emptied: Iterable[str] = ()) -> None:
-        """On disk when it returns, all of it; StoreError: nothing.  `emptied` places are empty before the rest; those
-        that get no label are no more."""
+        """On disk when it returns, all of it; StoreError: nothing.  No entry is changed twice.
+
+        `emptied` places are empty before the rest; those that get no label are no more.
+        """
         with self._one:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             db = self._opened()
@@ -58,11 +60,11 @@ class Shelf:
                 db.executemany("DELETE FROM entry WHERE place = ?", gone)
                 db.executemany("DELETE FROM place WHERE name = ?", gone)
                 db.executemany("INSERT OR REPLACE INTO place VALUES (?, ?)", (labels or {}).items())
-                for place, key, value in changes:
-                    if value is None:
-                        db.execute("DELETE FROM entry WHERE place = ? AND key = ?", (place, key))
-                    else:
-                        db.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (place, key, value))
+                changes = list(changes)
+                db.executemany("DELETE FROM entry WHERE place = ? AND key = ?",
+                               [(place, key) for place, key, value in changes if value is None])
+                db.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)",
+                               [change for change in changes if change[2] is not None])
 
     def close(self) -> None:
         with self._one:
