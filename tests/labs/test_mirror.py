@@ -11,6 +11,8 @@ import pytest
 
 from iovisor.fabric import Edge, Network
 from iovisor.functions.mirror import Mirror
+from iovisor.functions.switch import Switch
+from iovisor.kernel import Direction, attached
 from iovisor.testing import Host, Lab
 from iovisor.testing.packets import Frame, ethernet, ipv4, ipv6, udp
 from iovisor.wire.gre import Erspan, Gre, GreWord
@@ -139,6 +141,32 @@ def test_changed_under_traffic_and_taken_out(lab: Lab) -> None:
         site.a.send(*[bytes(numbered(site.a, number)) for number in range(50)])
         assert len(passed.wait(150, ours)) == 150 and len(copies.frames(ours)) == 50
     assert site.running.drops["UNWIRED"] == 50
+
+
+def test_taken_out_it_leaves_nothing(lab: Lab) -> None:
+    """Put on a link and taken out again: no packet of either family is missed, and no copy comes later."""
+    a, b, c = lab.hosts("a", "b", "c")
+    with Network("mirrors", namespace=lab.namespace) as net:
+        for name in ("one", "two"):
+            net.add(name, Switch(static=[{"mac": host.mac, "port": int(host is (b if name == "one" else a))}
+                                         for host in (a, b)]))
+        net.attach_all({"one:0": Edge(a.index), "two:0": Edge(b.index)})
+        net.link("one:1", "two:1")
+        frames = [bytes(numbered(a, number, six=number % 2 == 1)) for number in range(50)]
+        with b.capture() as passed, c.capture() as copies:
+            a.send(*frames)
+            assert passed.wait(50, ours) == frames
+            net.add("mirror", Mirror())
+            net.attach("mirror:monitor", Edge(c.index))
+            net.insert("one:1", "mirror:inside", "mirror:outside")
+            a.send(*frames)
+            assert passed.wait(100, ours) == frames * 2 and copies.wait(50, ours) == frames
+            net.take_out("mirror:inside", "mirror:outside")
+            net.detach("mirror:monitor")
+            net.remove("mirror")
+            a.send(*frames)
+            assert passed.wait(150, ours) == frames * 3 and copies.frames(ours) == frames
+        assert all(not attached(c.index, way, lab.namespace).program_ids for way in Direction) and not net.drops
 
 
 def test_adopted_and_revised_it_goes_on_copying(lab: Lab, tmp_path: Any) -> None:

@@ -9,7 +9,9 @@ broadcast to 16 switches of 48 devices each, as often as a CPU can make one, sta
 The budget is a rate and a burst, per CPU.  The rate bounds the time a storm takes from everybody else: a copy costs
 half a microsecond, and as much again where it arrives.  (Of many devices on a loop the hosts' own work is most; lower
 the rate there.)  The burst bounds how much of the CPU's input queue (net.core.netdev_max_backlog, 1000 packets, shared
-by every network and every veth) one storm fills at a blow: when that is full, what others send is lost.
+by every network and every veth) one storm fills at a blow: when that is full, what others send is lost.  A neighbour's
+answers, 99 of 100, take some 220 us beside a loop in eight hubs instead of 36; with a burst of 200 170, of 50 70, but
+50 are not enough for one broadcast along 16 switches of 48 devices, and 200 for one only (medians of five, noisy).
 
 The account is one number a CPU, `due`: the time until which all that was copied is paid for (the generic cell rate
 algorithm; ATM Forum TM 4.0).  A copy moves it on by 1/rate; it is overdrawn once it lies more than burst/rate ahead of
