@@ -45,6 +45,23 @@ def test_other_loads_of_16_bytes_stay() -> None:
     assert patched(whole, lines(0, 2)) == (whole, lines(0, 2))
 
 
+AWAY, BACK, OVER = word(0x7b, 3 << 4 | 10, -32), word(0x79, 10 << 4 | 5, -32), word(0xb4, 3, 0, 7)
+
+
+def test_a_marker_that_waits_on_the_stack() -> None:
+    """Its register means something else meanwhile."""
+    code, _ = patched(b"".join((*MARKER, AWAY, OVER, BACK, word(0x15, 5, 9), EXIT)), b"")
+    assert code == b"".join((NOTHING, NOTHING, NOTHING, OVER, NOTHING, word(0xe5, 0, 9), EXIT))
+
+
+@pytest.mark.parametrize("behind", [
+    (OVER, word(0x15, 3, 9), EXIT), (word(0x85, 0, 0, 1), word(0x15, 3, 9), EXIT),
+    (AWAY, word(0x79, 10 << 4 | 5, -40), OVER, word(0x15, 5, 9), EXIT)])
+def test_what_is_not_the_marker_any_more_is_not_taken_for_it(behind: tuple[bytes, ...]) -> None:
+    with pytest.raises(BackendError, match="head of a loop"):
+        patched(b"".join((*MARKER, *behind)), b"")
+
+
 @pytest.mark.parametrize("behind", [(MOVE,), (word(0x05, 0, 2), word(0x15, 3, 9)), (EXIT,)])
 def test_a_marker_without_its_jump_is_our_mistake(behind: tuple[bytes, ...]) -> None:
     with pytest.raises(BackendError, match="head of a loop"):

@@ -15,6 +15,8 @@ or, when LLVM turned the condition round, everything between moves up by one and
 
     if rX != 0 goto turn         to     may_goto +1; goto turn
 
+Where registers are few it keeps the marker on the stack meanwhile; then neither what stores nor what loads it is left.
+
 `bpf_loop` was rejected: its body is a function of its own, called through the stack.  So were the iterators of numbers:
 two calls into the kernel a turn.
 """
@@ -26,6 +28,7 @@ from .errors import BackendError
 
 KIND, MARK = 15, 0x6d61_7967            # the source register and the immediate of the marker
 LOAD, EQUAL, DIFFERENT, NOTHING = 0x18, 0x15, 0x55, struct.pack("<BBhi", 0x05, 0, 0, 0)
+SPILL, FILL, CALL, FRAME, LOST = 0x7b, 0x79, 0x85, 10, -1       # LOST: the register holds something else by now
 
 
 def patched(code: bytes, lines: bytes) -> tuple[bytes, bytes]:
@@ -49,15 +52,22 @@ def patched(code: bytes, lines: bytes) -> tuple[bytes, bytes]:
 
 
 def _replace(words: list[bytes], first: int, register: int, moved: dict[int, int]) -> None:
-    jump = first + 2
+    jump, slot = first + 2, 0
     while True:
         if jump == len(words):
             raise BackendError("LLVM left no jump behind the head of a loop")
         opcode, registers, offset, immediate = struct.unpack("<BBhi", words[jump])
+        target, source = registers & 15, registers >> 4
         if opcode in (EQUAL, DIFFERENT) and registers == register and immediate == 0:
             break
         if opcode & 7 in (5, 6) and opcode & 0xf0 != 0x80:
             raise BackendError("LLVM jumps between the head of a loop and its test")
+        if opcode == SPILL and target == FRAME and source == register:
+            words[jump], slot = NOTHING, offset
+        elif opcode == FILL and source == FRAME and offset == slot < 0:
+            words[jump], register = NOTHING, target
+        elif (opcode & 7 in (0, 1, 4, 7) and target == register) or (opcode == CALL and register <= 5):
+            register = LOST
         jump += 2 if opcode == LOAD else 1
     if opcode == EQUAL:
         words[first:first + 2] = NOTHING, NOTHING
