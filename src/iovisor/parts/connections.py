@@ -308,7 +308,7 @@ class Connections(Component, Generic[C]):
             end, acked, granted, window = entry.a_end, entry.a_acked, entry.a_granted, entry.a_window
             their_end, their_acked, their_granted = entry.b_end, entry.b_acked, entry.b_granted
             their_window, own, their_scale = entry.b_window, entry.a_scale, entry.b_scale
-        origin = b == marks & Mark.ORIGIN_B
+        origin, follows = b == marks & Mark.ORIGIN_B, False
         offered = max(tcp.window, 1)
 
         if state >= State.CLOSED and steering == SYN:
@@ -369,19 +369,32 @@ class Connections(Component, Generic[C]):
                 if state == State.ANSWERED and origin and not is_past(acknowledged, acked):
                     state = State.ESTABLISHED
                 width = tcp.window if steering & SYN else tcp.window << own
-                end = later(end, last)
-                acked = later(acked, acknowledged)
-                granted = later(granted, acknowledged + max(width, 1))
-                window = max(window, width)
+                # What two CPUs find at once counts twice, which the stream catches up with.  Storing what one of them
+                # found would take back what the other had, and refuse what is sent next.
+                sent = later(end, last) - end & CIRCLE
+                heard = later(acked, acknowledged) - acked & CIRCLE
+                more = later(granted, acknowledged + max(width, 1)) - granted & CIRCLE
+                if b:
+                    entry.b_end += sent
+                    entry.b_acked += heard
+                    entry.b_granted += more
+                    entry.b_window = max(window, width)
+                else:
+                    entry.a_end += sent
+                    entry.a_acked += heard
+                    entry.a_granted += more
+                    entry.a_window = max(window, width)
+                end, acked, follows = end + sent & CIRCLE, acked + heard & CIRCLE, True
                 marks = marks | (steering & FIN) << 1 + b
                 if state >= State.ESTABLISHED and marks & FINS:
                     both = marks & FINS == FINS and acked == their_end and their_acked == end
                     state = State.CLOSED if both or state == State.CLOSED else State.CLOSING
 
-        if b:
-            entry.b_end, entry.b_acked, entry.b_granted, entry.b_window = end, acked, granted, window
-        else:
-            entry.a_end, entry.a_acked, entry.a_granted, entry.a_window = end, acked, granted, window
+        if not follows:
+            if b:
+                entry.b_end, entry.b_acked, entry.b_granted, entry.b_window = end, acked, granted, window
+            else:
+                entry.a_end, entry.a_acked, entry.a_granted, entry.a_window = end, acked, granted, window
         if steering & SYN:
             if b:
                 entry.b_scale, entry.a_scale = own, their_scale
