@@ -4,7 +4,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iovisor.language import Hash, Record, table, time, u8, u64
+from iovisor.language import Hash, Record, period, table, time, u8
 from iovisor.language.moments import moved, places
 from iovisor.language.tables import TableSpec, declare
 
@@ -12,7 +12,7 @@ TIMES = st.integers(0, (1 << 62) - 1)
 
 
 class Entry(Record):
-    number: u64
+    number: period
     first: time
     small: u8
     last: time

@@ -41,8 +41,8 @@ def test_what_is_exported_is_ours_and_says_what_it_is(name: str) -> None:
     value = getattr(language, name)
     if callable(value):
         assert value.__module__.startswith("iovisor.language") or name.startswith("u") or name in (
-            "mac", "ipv4", "ipv6", "bitrate", "time", "Port")
-        if not name.startswith("u") and name not in ("mac", "ipv4", "ipv6", "bitrate", "time", "Port"):
+            "mac", "ipv4", "ipv6", "bitrate", "time", "period", "Port")
+        if not name.startswith("u") and name not in ("mac", "ipv4", "ipv6", "bitrate", "time", "period", "Port"):
             assert value.__doc__
 
 

@@ -123,6 +123,7 @@ from iovisor.language import (
     instant,
     ipv6,
     now,
+    period,
     prefix,
     require,
     table,
@@ -202,10 +203,10 @@ class Meter(Record):
 class Price(Record):
     """What one costs its source, and how much it may owe, in nanoseconds."""
 
-    packet: time = 0
-    packets: time = 0
-    opening: time = 0
-    openings: time = 0
+    packet: period = 0
+    packets: period = 0
+    opening: period = 0
+    openings: period = 0
 
 
 class Proof(Record):

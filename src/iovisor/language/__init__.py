@@ -36,6 +36,7 @@ from .integers import (
     ipv4,
     ipv6,
     mac,
+    period,
     time,
     u1,
     u2,
@@ -83,7 +84,7 @@ __all__ = [
     "StaleView", "Surroundings", "Table", "UInt", "Verdict", "action", "auto", "bitrate", "data_rate", "data_rate_text",
     "drop", "duration", "duration_text", "every", "flood", "forward", "handles", "hash", "inline", "instant",
     "ipv4", "ipv4_address", "ipv4_text", "ipv6", "ipv6_address", "ipv6_text", "mac", "mac_address", "mac_text",
-    "migrates", "now", "ports", "prefix", "punt", "random", "require", "reverts", "serves", "table", "time",
+    "migrates", "now", "period", "ports", "prefix", "punt", "random", "require", "reverts", "serves", "table", "time",
     "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9", "u10", "u11", "u12", "u13", "u14", "u15", "u16", "u20",
     "u24", "u28", "u32", "u40", "u48", "u56", "u64", "u96", "u128", "walked_once",
 ]

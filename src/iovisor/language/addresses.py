@@ -80,8 +80,9 @@ def data_rate_text(value: int) -> str:
     return f"{value // _MULTIPLES[unit]}{unit}"
 
 
-PARSE = {"mac": mac_address, "ipv4": ipv4_address, "ipv6": ipv6_address, "time": duration, "rate": data_rate}
-TEXT = {"mac": mac_text, "ipv4": ipv4_text, "ipv6": ipv6_text, "time": duration_text,
+PARSE = {"mac": mac_address, "ipv4": ipv4_address, "ipv6": ipv6_address, "time": duration,
+         "period": duration, "rate": data_rate}
+TEXT = {"mac": mac_text, "ipv4": ipv4_text, "ipv6": ipv6_text, "time": duration_text, "period": duration_text,
         "rate": data_rate_text}
 
 

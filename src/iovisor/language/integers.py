@@ -49,7 +49,8 @@ u64: TypeAlias = Annotated[int, UInt(64)]
 u96: TypeAlias = Annotated[int, UInt(96)]
 u128: TypeAlias = Annotated[int, UInt(128)]
 
-time: TypeAlias = Annotated[int, UInt(63, "time")]
+time: TypeAlias = Annotated[int, UInt(63, "time")]         # a moment, in nanoseconds; of configuration, a length
+period: TypeAlias = Annotated[int, UInt(63, "period")]     # a length of time in a record, in nanoseconds
 bitrate: TypeAlias = Annotated[int, UInt(48, "rate")]     # bits a second
 mac: TypeAlias = Annotated[int, UInt(48, "mac")]
 ipv4: TypeAlias = Annotated[int, UInt(32, "ipv4")]

@@ -2,7 +2,8 @@
 
 A function's times count from when the machine was started.  What is kept beyond that (a snapshot, a durable table)
 must mean the same moment afterwards, so it is moved from one clock to the other: by type, because a record says which
-of its fields are a `time`, and not by whoever keeps it.  The hidden stamp of a mortal entry is one as well.
+of its fields are a `time`, and not by whoever keeps it.  A length of time is a `period` there, and stays as it is.  The
+hidden stamp of a mortal entry is a moment as well.
 
 A time of zero is none ("never", "not yet") and stays.  What lies before the new clock began becomes the earliest there
 is: to wrap around would make what is over for long last for ever.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from iovisor.language import Reasons, Record, auto, mac, time, u8, u16, u64
+from iovisor.language import Reasons, Record, auto, mac, period, time, u8, u16, u64
 from iovisor.parts.connections import Connection
 
 NOTES = 6
@@ -104,7 +104,7 @@ class Place(Record):
 class Vip(Record):
     upper: u64
     lower: u64
-    sticky: time            # how long a client stays with its backend; zero: for a flow
+    sticky: period            # how long a client stays with its backend; zero: for a flow
     port: u16
     protocol: u8
     mode: u8

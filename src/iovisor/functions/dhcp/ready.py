@@ -25,8 +25,8 @@ from iovisor.language import (
     inline,
     ipv4,
     mac,
+    period,
     table,
-    time,
     u8,
     u16,
     u32,
@@ -60,7 +60,7 @@ class Ready(Record):
 
     upper: u64              # of the client: `leases.Client`
     lower: u64
-    lasts: time
+    lasts: period
     address: ipv4
     generation: u32 = 0
     kind: u8
