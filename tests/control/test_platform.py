@@ -395,7 +395,8 @@ def test_no_packet_is_lost_when_a_kind_changes(place: Places, platform: Platform
 
 
 def test_no_packet_is_lost_when_an_endpoint_moves(place: Places, platform: Platforms) -> None:
-    """To another port, and to another switch and back, under traffic."""
+    """To another port, and to another switch and back, under traffic.  What floods as a station moves may reach it in
+    both places: one datagram of many thousands, now and then."""
     at = place(2)
     here = platform(at)
     places = ["far:1", "far:2", "lan:2", "lan:1", "far:1", "lan:3"]
@@ -410,6 +411,6 @@ def test_no_packet_is_lost_when_an_endpoint_moves(place: Places, platform: Platf
             apply(here, text.format(place=where), {"./through.py": THROUGH})
             time.sleep(0.05)
     print(flows.result, here.call("acme", "prod", lambda n: n.drops))
-    assert (flows.result.lost, flows.result.doubled) == (0, 0), flows.result
+    assert flows.result.lost == 0 and flows.result.doubled <= len(places), flows.result
     assert flows.result.pushed == flows.result.drained > 1 << 20
     here.destroy(ADMIN, "acme", "prod")
