@@ -14,6 +14,8 @@ from the new one that a station is behind another port, and the other way round.
 (1) what the old wiring sends to the device's new port goes to the device as well; (2) the devices that move are turned
 first, so that nothing of theirs is learned any more where they were; (3) their functions forget what was
 (`Function.parted`), and flood; (4) all others are turned.  Two that swap their ports are told apart when they send.
+The price of (1): what the old wiring floods while that holds may come to the device by both ways, one packet of many
+thousands twice.
 """
 from __future__ import annotations
 
