@@ -217,8 +217,10 @@ class Platform:
 
     def plan(self, intent: Intent) -> Change:
         """What `apply` would do; nothing changes."""
+        return self._planned(intent, self._lowered(intent))
+
+    def _planned(self, intent: Intent, lowered: Lowered) -> Change:
         content = intent.content
-        lowered = self._lowered(intent)
         self.quotas.check(content, lowered.shape)
         head = self.records.head(content.tenant, content.network) or Head(content.tenant, content.network)
         hosted = self.hosted.get(content.key)
@@ -241,12 +243,12 @@ class Platform:
             if head.unconfirmed is not None and not confirm and not anyway:
                 raise Conflicting(f"{head.key} waits for a confirmation of revision {head.current}: confirm it, or "
                                   "roll back")
-            change = self.plan(intent)
+            lowered = self._lowered(intent)
+            change = self._planned(intent, lowered)
             if not change.changes and remembered is None:
                 if change.steps:
                     self._mender.mend(head)
                 return change
-            lowered = self._lowered(intent)
             revision = Revision(head.numbers + 1, time.time(), who.name, message, model.normal(content),
                                 dict(intent.own), lowered.ports)
             fresh = head.key not in self.hosted
@@ -272,8 +274,7 @@ class Platform:
                     shutil.rmtree(self._shelf(head.key).parent, ignore_errors=True)
                 raise self._refusal(error, intent) from error
             hosted.call(lambda network: commit.tidy(network, lowered.shape))
-            self._meet(content, Network.model_validate(
-                self._revision(head, head.current).document) if head.current else None)
+            self._meet(content, self.document(head) if head.current else None)
         self.events.publish("applied", content.tenant, content.network, revision=revision.number, by=who.name,
                             message=message, confirm=confirm)
         return replace(change, after=revision.number)
