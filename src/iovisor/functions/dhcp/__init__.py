@@ -135,7 +135,7 @@ from iovisor.wire.ethernet import Ethernet, EtherType
 from iovisor.wire.ipv4 import BROADCAST, IpProtocol, IPv4, is_sane, skip_options
 from iovisor.wire.udp import Udp
 
-from .leases import OFFER_STANDS, Book, Client, Lease, State
+from .leases import Book, Client, Lease, State, is_repeated
 from .ready import Ready, Replies, RepliesConfig
 from .server import Question, Reply, Server
 
@@ -359,19 +359,11 @@ class Dhcp(Function):
         return punt(Asked(length=length))
 
     def stands(self, ready: Ready) -> bool:
-        """Whether the lease a reply is about is still its client's; it then begins anew, as `server` would have it."""
+        """Whether the lease a reply is about is still its client's; it then begins anew."""
         lease = self.clients.get(Client(upper=ready.upper, lower=ready.lower))
-        moment = now()
-        if lease is None or lease.address != ready.address or lease.expires <= moment or lease.state > State.BOUND:
+        if lease is None or lease.address != ready.address:
             return False
-        if ready.kind == DhcpType.ACK:
-            if ready.lasts > lease.lasts * SECOND:
-                return False
-            lease.expires = moment + ready.lasts
-            lease.state = State.BOUND
-        elif lease.state == State.OFFERED:
-            lease.expires = moment + OFFER_STANDS
-        return True
+        return is_repeated(lease, ready.kind == DhcpType.ACK, ready.lasts)
 
     # -- control path ------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
-from iovisor.language import SECOND, Hash, Record, ipv4, mac, time, u8, u32, u64
+from iovisor.language import SECOND, Hash, Record, inline, ipv4, mac, now, period, time, u8, u32, u64
 
 from .vacancies import Vacancies
 
@@ -51,6 +51,23 @@ class Lease(Record):
 
 
 L = TypeVar("L", bound=Lease)
+
+
+@inline
+def is_repeated(lease: Lease, granted: bool, lasts: period) -> bool:
+    """Whether a lease may be offered, or `granted` for so long, once more; it then begins anew, as `server` would have
+    it."""
+    moment = now()
+    if lease.expires <= moment or lease.state > State.BOUND:
+        return False
+    if granted:
+        if lasts > lease.lasts * SECOND:
+            return False
+        lease.expires = moment + lasts
+        lease.state = State.BOUND
+    elif lease.state == State.OFFERED:
+        lease.expires = moment + OFFER_STANDS
+    return True
 
 
 def client_of(identifier: bytes, address: int) -> Client:

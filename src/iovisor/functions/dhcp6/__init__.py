@@ -147,9 +147,9 @@ from iovisor.wire.ipv6 import IPv6, is_link_local, is_sane, link_local, multicas
 from iovisor.wire.udp import Udp
 
 from .frames import START, Heard, read, written
-from .leases import Book, Client, Lease6, State
+from .leases import Book, Client, Lease6, State, is_repeated
 from .ready import Ready6, Replies6
-from .server import OFFER_STANDS, Reply, Server
+from .server import Reply, Server
 from .settings import DelegatedConfig, Dhcp6Config, ReservationConfig, SubnetConfig
 
 AT_ONCE = 16           # the first of the counters for messages that the data path answers
@@ -213,21 +213,13 @@ class Dhcp6(Function):
         return punt(Asked(length=length))
 
     def stands(self, ready: Ready6) -> bool:
-        """Whether the lease a reply is about is still its client's; it then begins anew, as `server` would have it."""
+        """Whether the lease a reply is about is still its client's; it then begins anew."""
         if ready.address == 0:
             return True
         lease = self.associations.get(Client(upper=ready.upper, lower=ready.lower))
-        moment = now()
-        if lease is None or lease.address != ready.address or lease.expires <= moment or lease.state > State.BOUND:
+        if lease is None or lease.address != ready.address:
             return False
-        if ready.kind == Dhcp6Type.REPLY:
-            if ready.lasts > lease.lasts * SECOND:
-                return False
-            lease.expires = moment + ready.lasts
-            lease.state = State.BOUND
-        elif lease.state == State.OFFERED:
-            lease.expires = moment + OFFER_STANDS
-        return True
+        return is_repeated(lease, ready.kind == Dhcp6Type.REPLY, ready.lasts)
 
     # -- control path ------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from iovisor.language import ipv6, u8, u32, u128
 
-from ..dhcp.leases import Book, Client, Lease, State
+from ..dhcp.leases import OFFER_STANDS, Book, Client, Lease, State, is_repeated
 
 SHOWN = 32
 
@@ -71,4 +71,4 @@ class Pool:
         return 0
 
 
-__all__ = ["Book", "Client", "Lease6", "Pool", "State", "association_of", "named"]
+__all__ = ["OFFER_STANDS", "Book", "Client", "Lease6", "Pool", "State", "association_of", "is_repeated", "named"]

@@ -16,10 +16,9 @@ from iovisor.language import SECOND, Reject
 from iovisor.wire import dhcp6 as wire
 from iovisor.wire.dhcp6 import Association, Dhcp6Option, Dhcp6Type, Lent, Options, Status
 
-from .leases import Book, Client, Lease6, Pool, State, association_of, named
+from .leases import OFFER_STANDS, Book, Client, Lease6, Pool, State, association_of, named
 from .settings import Dhcp6Config, SubnetConfig
 
-OFFER_STANDS = 60 * SECOND
 TRIES = 3                       # by digest, before an address is looked for in order
 NAMES_US = frozenset({Dhcp6Type.REQUEST, Dhcp6Type.RENEW, Dhcp6Type.RELEASE, Dhcp6Type.DECLINE})
 NAMES_NOBODY = frozenset({Dhcp6Type.SOLICIT, Dhcp6Type.CONFIRM, Dhcp6Type.REBIND})
